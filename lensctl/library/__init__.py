@@ -1,0 +1,1 @@
+"""What is kept and searched: catalog, vectors, indexer, search."""

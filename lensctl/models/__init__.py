@@ -1,0 +1,1 @@
+"""Pixels and words into vectors: one interface, several models."""

@@ -1,0 +1,1 @@
+"""Files into pixels and facts: scanning folders, decoding, EXIF."""

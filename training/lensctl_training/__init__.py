@@ -1,0 +1,1 @@
+"""Web pages -> pairs -> instructions -> shards -> trained model -> benchmark tables."""
