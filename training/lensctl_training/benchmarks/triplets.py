@@ -1,0 +1,92 @@
+"""Scores of (query, instruction) -> target triplets from their vectors.
+
+Numpy only, so that training can call it after every few steps with the vectors it just made.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lensctl_training.benchmarks.metrics import hit_rate_at, rank_positives, reciprocal_rank
+
+CUTOFFS = (1, 5, 10, 50)
+BLOCK = 256
+"""Queries scored at once: a block of scores is (256, candidates) float32."""
+
+Rows = Sequence[Sequence[int]] | Sequence[npt.NDArray[np.int64]]
+
+
+def evaluate_triplets(
+    queries: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.floating],
+    gallery: npt.NDArray[np.floating] | None = None,
+    positives: Rows | None = None,
+    exclude: Rows | None = None,
+    references: npt.NDArray[np.int64] | Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Recall of each query's target among all targets and the rest of the gallery.
+
+    The candidates are the N targets followed by the M gallery rows; an index below N names a
+    target, N + j names gallery row j. Rows are compared by dot product: give unit vectors.
+
+    Args:
+        queries: (N, D).
+        targets: (N, D), row i is the answer to query i.
+        gallery: (M, D), further candidates such as the query images; None for no others.
+        positives: for each query all candidates that are right, its own target included;
+            None: only target i. Give it where two queries share a target, for the second copy
+            of the same picture would otherwise count as a wrong answer.
+        exclude: for each query the candidates that are not ranked; None: every one is.
+        references: (N,) the candidate that is the query's own image, -1 where there is none.
+
+    Returns:
+        recall@1, @5, @10, @50 (a query counts if any right answer is found), mrr, median_rank,
+        tied (share of queries whose result hangs on a tie, settled against the model), queries,
+        candidates; with `references`, reference_first: the share of queries that put their own
+        image above every right answer, the failure that query negatives are there to cure.
+
+    Raises:
+        ValueError: shapes do not fit, a vector is not finite, or a query has no right answer.
+    """
+    candidates = targets if gallery is None else np.concatenate([targets, gallery])
+    _check_shapes(queries, targets, candidates, positives, exclude)
+    ranks = np.empty(len(queries))
+    tied = np.zeros(len(queries), dtype=bool)
+    beaten_by_reference = np.zeros(len(queries), dtype=bool)
+    sums = dict.fromkeys([*(f"recall@{k}" for k in CUTOFFS), "mrr"], 0.0)
+    for start in range(0, len(queries), BLOCK):
+        for row, scores in enumerate(queries[start : start + BLOCK] @ candidates.T, start):
+            right = [row] if positives is None else positives[row]
+            ranked = rank_positives(scores, right, () if exclude is None else exclude[row])
+            for k in CUTOFFS:
+                sums[f"recall@{k}"] += hit_rate_at(ranked.ranks, k)
+            sums["mrr"] += reciprocal_rank(ranked.ranks)
+            ranks[row], tied[row] = ranked.ranks[0], ranked.tied
+            if references is not None and references[row] >= 0:
+                best = np.max(scores[np.asarray(right)])
+                beaten_by_reference[row] = scores[references[row]] >= best
+    result = {name: value / len(queries) for name, value in sums.items()}
+    result |= {"median_rank": float(np.median(ranks)), "tied": float(tied.mean())}
+    if references is not None:
+        result["reference_first"] = float(beaten_by_reference.mean())
+    return result | {"queries": float(len(queries)), "candidates": float(len(candidates))}
+
+
+def _check_shapes(
+    queries: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.floating],
+    candidates: npt.NDArray[np.floating],
+    positives: Rows | None,
+    exclude: Rows | None,
+) -> None:
+    if len(queries) == 0:
+        raise ValueError("there is no query")
+    if queries.shape != targets.shape or candidates.shape[1] != queries.shape[1]:
+        raise ValueError(
+            f"queries {queries.shape}, targets {targets.shape} and candidates "
+            f"{candidates.shape} do not fit"
+        )
+    for name, rows in (("positives", positives), ("exclude", exclude)):
+        if rows is not None and len(rows) != len(queries):
+            raise ValueError(f"{name} has {len(rows)} rows for {len(queries)} queries")
