@@ -1,0 +1,73 @@
+"""One training example, and the count of examples that were not usable."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from lensctl.errors import DataError
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """(query image, instruction) -> target image; the images still encoded (JPEG or PNG bytes).
+
+    `negatives` are images that a model is likely to confuse with the target. `provenance` says
+    where the triplet comes from: any JSON object.
+    """
+
+    key: str
+    query: bytes
+    target: bytes
+    instruction: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    negatives: tuple[bytes, ...] = ()
+
+
+@dataclass
+class Problems:
+    """What was wrong with the data: every case counted by its reason, the first few named.
+
+    `limit` is how many are put up with; None means any number. One more raises DataError.
+    """
+
+    limit: int | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    named: int = 10
+
+    def add(self, reason: str, where: str) -> None:
+        """Count one case of `reason` at `where`; raise DataError when the limit is passed."""
+        self.counts[reason] += 1
+        names = self.examples.setdefault(reason, [])
+        if len(names) < self.named:
+            names.append(where)
+        if self.limit is not None and self.total > self.limit:
+            raise DataError(
+                f"{self.total} bad examples, more than the {self.limit} allowed",
+                why="; ".join(self.lines()),
+                next_step="run `lensctl train check DATA`, or raise data.max_bad in the recipe",
+            )
+
+    @property
+    def total(self) -> int:
+        """All cases of all reasons."""
+        return sum(self.counts.values())
+
+    def lines(self) -> list[str]:
+        """One line a reason: how many, which, and the first few places."""
+        return [
+            f"{count} x {reason}: {', '.join(self.examples.get(reason, []))}"
+            for reason, count in self.counts.most_common()
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """The counts as plain values, for a checkpoint or a log."""
+        return {
+            "counts": dict(self.counts),
+            "examples": {k: list(v) for k, v in self.examples.items()},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over the counts of `state()`."""
+        self.counts = Counter(state["counts"])
+        self.examples = {reason: list(names) for reason, names in state["examples"].items()}
