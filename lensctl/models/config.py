@@ -1,0 +1,79 @@
+"""What a MagicLens is made of, in a dataclass that a JSON file can hold. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from lensctl.models.preprocessing import Preprocessing
+
+FusionKind = Literal["attention", "sum"]
+
+
+@dataclass(frozen=True)
+class MagicLensConfig:
+    """A backbone, a fusion and how pixels are made.
+
+    Args:
+        backbone: an open_clip model name, or an open_clip model configuration for other sizes.
+        preprocessing: its `size` is the image size of the backbone.
+        fusion: `attention` is the MagicLens fusion, `sum` the weighted vector sum.
+        layers: of the attention fusion's multimodal encoder.
+        heads: of the attention fusion, encoder and pooler alike.
+        ffn_width: of the encoder's feed-forward networks; 0 means four times the embedding.
+        pooler_width: of all the pooler's heads together; 0 means four times the embedding.
+        sum_weight: of the text in the sum fusion.
+        sum_of_units: whether the sum fusion normalises its two parts first.
+        mask_padding: hide tokens of id 0 from the text tower, as the published model does; a
+            stock CLIP only looks back.
+    """
+
+    backbone: str | Mapping[str, Any] = "ViT-B-16-quickgelu"
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    fusion: FusionKind = "attention"
+    layers: int = 4
+    heads: int = 8
+    ffn_width: int = 0
+    pooler_width: int = 0
+    sum_weight: float = 1.0
+    sum_of_units: bool = True
+    mask_padding: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fusion not in ("attention", "sum"):
+            raise ValueError(f"fusion must be attention or sum, not {self.fusion!r}")
+        for name in ("layers", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("ffn_width", "pooler_width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "MagicLensConfig":
+        """The same model reading pixels made in another way."""
+        return replace(self, preprocessing=preprocessing)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        values = asdict(self)
+        if not isinstance(self.backbone, str):
+            values["backbone"] = dict(self.backbone)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MagicLensConfig":
+        """Inverse of `to_dict`. Raises TypeError or ValueError on unknown or wrong values."""
+        values = dict(values)
+        preprocessing = Preprocessing(**values.pop("preprocessing", {}))
+        return cls(preprocessing=preprocessing, **values)
+
+
+MAGICLENS_BASE = MagicLensConfig(
+    backbone="ViT-B-16-quickgelu",
+    preprocessing=Preprocessing(divide_by_max=True),
+    heads=8,
+    mask_padding=True,
+)
+"""The published base model, with the published evaluation's preprocessing."""
+
+MAGICLENS_LARGE = replace(MAGICLENS_BASE, backbone="ViT-L-14-quickgelu", heads=16)
+"""The published large model."""
