@@ -1,0 +1,261 @@
+"""The catalog read: what photos there are, where, with which facts and vectors."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensctl.errors import LibraryError
+from lensctl.models.interface import Floats, ModelInfo
+
+SCHEMA_VERSION = 1
+"""Raised with every migration, and kept as SQLite's user_version: a reader needs one number."""
+
+VECTOR_DTYPE = np.dtype("<f2")
+"""float16 keeps an embedding's cosine to 1e-6 and halves the library."""
+
+VISIBLE = "photos.content_id IS NOT NULL AND photos.state != 'excluded'"
+"""SQL: photos that results may show. An offline photo is still in the library."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFacts:
+    """A content and one place where it lies."""
+
+    content_id: int
+    photo_id: int
+    path: bytes
+    copies: int
+    offline: bool
+    format: str
+    width: int
+    height: int
+    taken: str | None
+    camera: str | None
+    lens: str | None
+    latitude: float | None
+    longitude: float | None
+    rating: int | None
+    keywords: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLens:
+    """A lens and its encoder, as the catalog numbers them."""
+
+    lens_id: int
+    encoder_id: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorState:
+    """Which vectors exist: a search file with another state is stale.
+
+    `epoch` counts deletions, `last_id` grows with every addition.
+    """
+
+    epoch: int
+    last_id: int
+
+
+class Catalog:
+    """Reads of an open catalog database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def require_known_schema(self, *, allow_empty: bool = False) -> None:
+        """Raise LibraryError where the catalog is of a newer lensctl, or not a catalog."""
+        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION or (version == 0 and allow_empty):
+            return
+        if version > SCHEMA_VERSION:
+            raise LibraryError(
+                "this library was made by a newer lensctl",
+                why=f"its schema is version {version}, this program knows {SCHEMA_VERSION}",
+                next_step="upgrade: pip install --upgrade lensctl",
+            )
+        raise LibraryError(
+            "this library is unfinished or of an older lensctl",
+            why=f"its schema is version {version}, this program knows {SCHEMA_VERSION}",
+            next_step="bring it up to date: lensctl index",
+        )
+
+    def fact(self, key: str) -> str | None:
+        """A fact of the library as a whole, or None."""
+        row = self.connection.execute(
+            "SELECT value FROM facts_of_library WHERE key = ?", (key,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    @property
+    def epoch(self) -> int:
+        """How often vectors were deleted."""
+        return int(self.fact("epoch") or 0)
+
+    def lens(self, info: ModelInfo) -> KnownLens | None:
+        """The lens of a model, or None where nothing was indexed with it."""
+        row = self.connection.execute(
+            "SELECT id, encoder_id, model FROM lenses WHERE fingerprint = ?",
+            (info.lens_fingerprint,),
+        ).fetchone()
+        return None if row is None else KnownLens(*row)
+
+    def models(self) -> list[str]:
+        """Names of the models with vectors in the library, the oldest first."""
+        rows = self.connection.execute("SELECT model FROM lenses ORDER BY id")
+        return list(dict.fromkeys(row[0] for row in rows))
+
+    def roots(self) -> list[tuple[int, bytes]]:
+        """(id, path) of every folder that was indexed."""
+        return list(self.connection.execute("SELECT id, path FROM roots ORDER BY path"))
+
+    def content_at(self, path: bytes) -> tuple[int, int, int] | None:
+        """(content id, size, mtime_ns) of the photo at a path, or None."""
+        row = self.connection.execute(
+            "SELECT content_id, size, mtime_ns FROM photos WHERE path = ? AND content_id NOT NULL",
+            (path,),
+        ).fetchone()
+        return None if row is None else (row[0], row[1], row[2])
+
+    def content_of_hash(self, content_hash: bytes) -> int | None:
+        """The content with this hash, or None."""
+        row = self.connection.execute(
+            "SELECT id FROM contents WHERE hash = ?", (content_hash,)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def embedding(self, encoder_id: int, content_id: int) -> Floats | None:
+        """(E,) float32 embedding of a content, or None."""
+        row = self.connection.execute(
+            "SELECT vector FROM embeddings WHERE content_id = ? AND encoder_id = ?",
+            (content_id, encoder_id),
+        ).fetchone()
+        return None if row is None else to_floats(row[0])
+
+    def targets(self, lens_id: int, content_ids: Sequence[int]) -> dict[int, Floats]:
+        """Content id -> (D,) float32 target, for those that have one."""
+        return self._vectors("targets", "lens_id", lens_id, content_ids)
+
+    def embeddings(self, encoder_id: int, content_ids: Sequence[int]) -> dict[int, Floats]:
+        """Content id -> (E,) float32 embedding, for those that have one."""
+        return self._vectors("embeddings", "encoder_id", encoder_id, content_ids)
+
+    def _vectors(
+        self, table: str, owner: str, owner_id: int, content_ids: Sequence[int]
+    ) -> dict[int, Floats]:
+        rows = self.connection.execute(
+            f"SELECT content_id, vector FROM {table} WHERE {owner} = ?"
+            " AND content_id IN (SELECT value FROM json_each(?))",
+            (owner_id, json.dumps(list(content_ids))),
+        )
+        return {content_id: to_floats(blob) for content_id, blob in rows}
+
+    def vector_state(self, lens: KnownLens) -> VectorState:
+        """The state that search files of this lens must have."""
+        row = self.connection.execute(
+            "SELECT max(id) FROM targets WHERE lens_id = ?", (lens.lens_id,)
+        ).fetchone()
+        return VectorState(self.epoch, int(row[0] or 0))
+
+    def target_blocks(
+        self, lens: KnownLens, after: int, rows: int = 4096
+    ) -> Iterator[tuple[Floats, np.ndarray, int]]:
+        """Targets added after an id, in order, as (vectors (n, D), content ids (n,), last id)."""
+        sql = (
+            "SELECT id, content_id, vector FROM targets"
+            " WHERE lens_id = ? AND id > ? ORDER BY id LIMIT ?"
+        )
+        yield from self._blocks(sql, lens.lens_id, after, rows)
+
+    def embedding_blocks(
+        self, lens: KnownLens, after: int, rows: int = 4096
+    ) -> Iterator[tuple[Floats, np.ndarray, int]]:
+        """Embeddings in the order of the lens's targets, blocks as in target_blocks."""
+        sql = (
+            "SELECT targets.id, targets.content_id, embeddings.vector FROM targets"
+            " JOIN lenses ON lenses.id = targets.lens_id"
+            " JOIN embeddings ON embeddings.content_id = targets.content_id"
+            " AND embeddings.encoder_id = lenses.encoder_id"
+            " WHERE targets.lens_id = ? AND targets.id > ? ORDER BY targets.id LIMIT ?"
+        )
+        yield from self._blocks(sql, lens.lens_id, after, rows)
+
+    def _blocks(
+        self, sql: str, lens_id: int, after: int, rows: int
+    ) -> Iterator[tuple[Floats, np.ndarray, int]]:
+        while block := self.connection.execute(sql, (lens_id, after, rows)).fetchall():
+            after = block[-1][0]
+            vectors = to_floats(b"".join(row[2] for row in block)).reshape(len(block), -1)
+            yield vectors, np.array([row[1] for row in block], dtype=np.int64), after
+
+    def describe(
+        self, content_ids: Sequence[int], under: bytes | None = None
+    ) -> dict[int, ContentFacts]:
+        """Content id -> facts and one visible place, for contents that results may show.
+
+        Where `under` names a folder, the place lies in it. Among several places the first one by
+        path that is not offline is taken.
+        """
+        condition, values = ("", []) if under is None else folder_condition(under)
+        rows = self.connection.execute(
+            _DESCRIBE.format(visible=VISIBLE, condition=condition),
+            [json.dumps(list(content_ids)), *values],
+        )
+        found: dict[int, ContentFacts] = {}
+        for row in rows:
+            keywords = tuple(json.loads(row[14])) if row[14] else ()
+            found.setdefault(row[0], ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords))
+        return found
+
+    def photo_count(self) -> int:
+        """How many photos results may show."""
+        return int(
+            self.connection.execute(f"SELECT count(*) FROM photos WHERE {VISIBLE}").fetchone()[0]
+        )
+
+
+_DESCRIBE = """
+SELECT contents.id, photos.id, photos.path,
+       (SELECT count(*) FROM photos AS twins
+        WHERE twins.content_id = contents.id AND twins.state != 'excluded'),
+       photos.state = 'offline', format, width, height, taken, camera, lens, latitude, longitude,
+       rating, keywords
+FROM contents JOIN photos ON photos.content_id = contents.id
+WHERE contents.id IN (SELECT value FROM json_each(?)) AND {visible} {condition}
+ORDER BY photos.state = 'offline', photos.path
+"""
+
+
+def folder_condition(folder: bytes) -> tuple[str, list[bytes]]:
+    """SQL and values: photos in a folder at any depth, or the photo of that very path."""
+    start = folder.rstrip(b"/") + b"/"
+    # "0" follows "/" in ASCII, so this range holds all that begins with the folder's name and "/".
+    end = start[:-1] + b"0"
+    return (
+        " AND (photos.path = ? OR (photos.path >= ? AND photos.path < ?))",
+        [folder, start, end],
+    )
+
+
+def to_floats(blob: bytes) -> Floats:
+    """A stored vector, or several in a row, as float32."""
+    return np.frombuffer(blob, dtype=VECTOR_DTYPE).astype(np.float32)
+
+
+def from_floats(vector: Floats) -> bytes:
+    """A vector as it is stored. Raises ValueError where float16 cannot hold it."""
+    with np.errstate(over="ignore"):
+        stored = np.asarray(vector).astype(VECTOR_DTYPE)
+    if not np.isfinite(stored).all():
+        raise ValueError("a vector has values that are not finite numbers")
+    return stored.tobytes()
+
+
+def absolute(path: str | os.PathLike[str]) -> bytes:
+    """The real, absolute path as bytes: how the catalog names places."""
+    return os.fsencode(os.path.realpath(path))

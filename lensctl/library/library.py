@@ -1,0 +1,159 @@
+"""A library on disk: one folder that can be moved as a whole.
+
+    catalog.sqlite   the truth: photos, facts, vectors
+    search/          caches for searching; deletable at any moment
+    write.lock       held by the one process that writes
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from lensctl.errors import (
+    LibraryBusyError,
+    LibraryDamagedError,
+    LibraryError,
+    NoLibraryError,
+    StorageError,
+)
+from lensctl.library.catalog import Catalog
+from lensctl.library.recorder import Recorder
+
+CATALOG = "catalog.sqlite"
+
+
+class Library:
+    """A library's folder, and the way to its catalog."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def catalog_path(self) -> Path:
+        """The SQLite database."""
+        return self.folder / CATALOG
+
+    @property
+    def search_folder(self) -> Path:
+        """Where the search caches lie."""
+        return self.folder / "search"
+
+    def exists(self) -> bool:
+        """Whether there is a catalog in the folder."""
+        return self.catalog_path.exists()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Catalog]:
+        """The catalog, for reading; works while another process writes.
+
+        Raises NoLibraryError, LibraryError, LibraryDamagedError.
+        """
+        if not self.exists():
+            raise NoLibraryError(
+                f"there is no photo library in {self.folder}",
+                next_step="make one: lensctl index ~/Photos",
+            )
+        with sqlite_errors(self.catalog_path), contextlib.closing(self.connect()) as connection:
+            catalog = Catalog(connection)
+            catalog.require_known_schema()
+            yield catalog
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Recorder]:
+        """The catalog, for writing, under the library's lock; makes the library when missing.
+
+        Raises LibraryBusyError where another process writes, LibraryError, LibraryDamagedError,
+        StorageError.
+        """
+        self._make_folder()
+        with self._locked(), sqlite_errors(self.catalog_path):
+            connection = self.connect()
+            with contextlib.closing(connection):
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute("PRAGMA foreign_keys = ON")
+                connection.execute("PRAGMA secure_delete = FAST")
+                recorder = Recorder(connection)
+                if self.catalog_path.stat().st_size > 0:
+                    recorder.require_known_schema(allow_empty=True)
+                recorder.migrate()
+                yield recorder
+
+    def connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.catalog_path, timeout=30.0, isolation_level=None)
+        connection.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+    def _make_folder(self) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the library folder {self.folder}",
+                why=error.strerror or str(error),
+                next_step="name another folder: --library FOLDER or LENSCTL_LIBRARY",
+            ) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder / "write.lock", timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise LibraryBusyError(
+                f"another lensctl is writing to {self.folder}",
+                why="one process writes at a time; queries are not held up",
+                next_step="wait for it to end, then run the command again",
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"cannot write to {self.folder}",
+                why=error.strerror or str(error),
+                next_step="check the rights of the folder, or name another with --library",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextlib.contextmanager
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: sqlite3.DatabaseError, path: Path) -> LibraryError | StorageError:
+    text = str(error)
+    code = getattr(error, "sqlite_errorname", "")
+    if code == "SQLITE_FULL" or "disk is full" in text:
+        return StorageError(
+            f"no space left for the library {path.parent}",
+            why=text,
+            next_step="free some space and run the command again; what was committed is kept",
+        )
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return LibraryDamagedError(
+            f"the library's database {path} is damaged",
+            why=text,
+            next_step=f"try: lensctl check --repair; else move {path} away and index again",
+        )
+    if code.startswith("SQLITE_BUSY"):
+        return LibraryBusyError(
+            f"the library {path.parent} is held by another process",
+            why=text,
+            next_step="run the command again in a moment",
+        )
+    rights = "" if os.access(path.parent, os.W_OK) else "; the folder is not writable"
+    return LibraryError(
+        f"cannot use the library's database {path}",
+        why=text + rights,
+        next_step="check the disk and the rights of the folder, then run: lensctl check",
+    )

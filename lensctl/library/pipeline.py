@@ -1,0 +1,120 @@
+"""Photos read ahead of the encoder: threads decode while the encoder works.
+
+Pillow and the codecs release the interpreter's lock, so threads scale; results keep the order of
+the photos, so that two runs write the same rows.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lensctl.errors import PhotoError
+from lensctl.models.interface import Floats, Preprocessor
+from lensctl.photos.facts import Facts
+from lensctl.photos.reader import read_photo
+from lensctl.photos.scan import FoundPhoto
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A photo ready for the encoder; `pixels` is None where its vectors are kept already."""
+
+    found: FoundPhoto
+    content_hash: bytes
+    facts: Facts | None
+    pixels: Floats | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A photo that cannot be read, and why."""
+
+    found: FoundPhoto
+    reason: str
+
+
+class MemoryBudget:
+    """Bounds the bytes that concurrent decodes hold; one photo above the bound runs alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def reserve(self, cost: int) -> Iterator[None]:
+        """Wait until `cost` bytes fit, hold them for the block."""
+        cost = min(cost, self._limit)
+        with self._freed:
+            self._freed.wait_for(lambda: self._used + cost <= self._limit)
+            self._used += cost
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._used -= cost
+                self._freed.notify_all()
+
+
+class PhotoReader:
+    """Reads one photo for the encoder, in any thread.
+
+    Args:
+        preprocess: the model's image -> pixels.
+        at_least: shortest side in pixels that decoding must keep.
+        max_pixels: larger photos are refused before decoding.
+        known: whether a content's vectors are kept already; such a photo is not decoded.
+        memory_limit: bytes that all decodes together may hold.
+    """
+
+    def __init__(
+        self,
+        preprocess: Preprocessor,
+        *,
+        at_least: int,
+        max_pixels: int,
+        known: Callable[[bytes], bool],
+        memory_limit: int,
+    ) -> None:
+        self._preprocess = preprocess
+        self._at_least = at_least
+        self._max_pixels = max_pixels
+        self._known = known
+        self._budget = MemoryBudget(memory_limit)
+
+    def __call__(self, found: FoundPhoto) -> Prepared | Unreadable:
+        try:
+            read = read_photo(
+                found.path,
+                at_least=self._at_least,
+                max_pixels=self._max_pixels,
+                known=self._known,
+                reserve=self._budget.reserve,
+            )
+        except PhotoError as error:
+            return Unreadable(found, error.what)
+        except OSError as error:
+            return Unreadable(found, error.strerror or str(error))
+        if read.image is None:
+            return Prepared(found, read.content_hash, None, None)
+        return Prepared(found, read.content_hash, read.facts, self._preprocess(read.image))
+
+
+def read_ahead(
+    photos: Iterable[FoundPhoto], reader: PhotoReader, workers: int, window: int
+) -> Iterator[Prepared | Unreadable]:
+    """Read photos with `workers` threads, at most `window` of them ahead; in order."""
+    pending: deque[Future[Prepared | Unreadable]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    try:
+        for found in photos:
+            pending.append(pool.submit(reader, found))
+            if len(pending) >= window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,223 @@
+"""Compare what a scan found with what the catalog knows, in SQL, so that memory stays flat.
+
+The scan goes into a temporary table; joins tell unchanged, moved, new and missing photos apart.
+A missing photo is gone only when its folder can be seen without it: a root or a mount that is
+absent or empty is offline, and nothing in it is forgotten.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lensctl.library.catalog import KnownLens, folder_condition
+from lensctl.library.recorder import Recorder, signed
+from lensctl.photos.scan import FoundPhoto
+
+_BLOCK = 2000
+
+
+@dataclass
+class Changes:
+    """What reconciling a folder did, in photos."""
+
+    found: int = 0
+    moved: int = 0
+    excluded: int = 0
+    offline: int = 0
+    gone: int = 0
+
+
+class Reconciler:
+    """One folder of a root, scanned and compared."""
+
+    def __init__(self, recorder: Recorder, root_id: int, folder: bytes) -> None:
+        self._recorder = recorder
+        self._sql = recorder.connection
+        self._root_id = root_id
+        self._folder = folder
+        self._renumbered: dict[int, int] = {}
+        self.changes = Changes()
+
+    def take_in(self, found: Iterable[FoundPhoto]) -> None:
+        """Write the scan into the temporary table."""
+        self._sql.execute("DROP TABLE IF EXISTS temp.seen")
+        self._sql.execute(_SEEN_TABLE)
+        with self._recorder.transaction():
+            self._sql.executemany(
+                "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)",
+                (
+                    (one.path, one.size, one.mtime_ns, signed(one.device), signed(one.inode))
+                    for one in found
+                ),
+            )
+        self.changes.found = self._sql.execute("SELECT count(*) FROM seen").fetchone()[0]
+
+    def settle(self) -> Changes:
+        """Bring the catalog's places in line with the scan, in one transaction."""
+        with self._recorder.transaction():
+            self._welcome_back()
+            missing = self._missing()
+            self._follow_moves(missing)
+            self._judge(missing)
+            self._sql.execute(
+                "UPDATE roots SET last_indexed = datetime('now') WHERE id = ?", (self._root_id,)
+            )
+        return self.changes
+
+    def to_read(
+        self, lens: KnownLens, *, retry_errors: bool, after: bytes = b""
+    ) -> Iterator[FoundPhoto]:
+        """Photos that must be read: new, changed, or without a vector of this encoder."""
+        sql = _TO_READ + (" OR photos.error NOT NULL" if retry_errors else "")
+        sql += ") AND seen.path > ? ORDER BY seen.path LIMIT ?"
+        while block := self._sql.execute(sql, (lens.encoder_id, after, _BLOCK)).fetchall():
+            for row in block:
+                yield FoundPhoto(*row)
+            after = block[-1][0]
+
+    def count_to_read(self, lens: KnownLens, *, retry_errors: bool) -> int:
+        """How many photos `to_read` gives."""
+        sql = _TO_READ + (" OR photos.error NOT NULL" if retry_errors else "") + ")"
+        return int(
+            self._sql.execute(f"SELECT count(*) FROM ({sql})", (lens.encoder_id,)).fetchone()[0]
+        )
+
+    def set_offline(self) -> int:
+        """Mark all photos of the folder as offline; returns how many they are."""
+        condition, values = folder_condition(self._folder)
+        with self._recorder.transaction():
+            cursor = self._sql.execute(
+                f"UPDATE photos SET state = 'offline' WHERE state != 'excluded' {condition}",
+                values,
+            )
+        self.changes.offline = cursor.rowcount
+        return cursor.rowcount
+
+    def known(self) -> int:
+        """How many photos of the folder the catalog knows and has not excluded."""
+        condition, values = folder_condition(self._folder)
+        return int(
+            self._sql.execute(
+                f"SELECT count(*) FROM photos WHERE state != 'excluded' {condition}", values
+            ).fetchone()[0]
+        )
+
+    def _welcome_back(self) -> None:
+        # A disk may come back under another device number; photos still there tell which.
+        self._renumbered = dict(
+            self._sql.execute(
+                "SELECT DISTINCT photos.device, seen.device FROM photos JOIN seen USING (path)"
+                " WHERE photos.device != seen.device"
+            ).fetchall()
+        )
+        self._sql.execute(
+            "UPDATE photos SET state = 'present', device = seen.device, inode = seen.inode"
+            " FROM seen WHERE seen.path = photos.path AND seen.size = photos.size"
+            " AND seen.mtime_ns = photos.mtime_ns AND (photos.state != 'present'"
+            " OR photos.device != seen.device OR photos.inode != seen.inode)"
+        )
+
+    def _missing(self) -> list[tuple[int, bytes, int, int, int, int, int | None]]:
+        condition, values = folder_condition(self._folder)
+        return list(
+            self._sql.execute(
+                "SELECT id, path, device, inode, size, mtime_ns, content_id FROM photos"
+                f" WHERE path NOT IN (SELECT path FROM seen) {condition}",
+                values,
+            )
+        )
+
+    def _follow_moves(
+        self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]
+    ) -> None:
+        """A missing photo whose inode, size and time turn up at a new path was renamed."""
+        gone = [row for row in missing if row[6] is not None and not os.path.lexists(row[1])]
+        for _, _, device, inode, size, mtime_ns, content_id in gone:
+            assert content_id is not None
+            for row in self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall():
+                self._recorder.record_place(self._root_id, FoundPhoto(*row), content_id)
+                self.changes.moved += 1
+
+    def _judge(self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]) -> None:
+        if missing and self.changes.found == 0 and self._nothing_left(missing):
+            self.set_offline()
+            return
+        verdicts = _Verdicts(self._renumbered)
+        states: list[tuple[str, int]] = []
+        gone: list[int] = []
+        for photo_id, path, device, *_ in missing:
+            verdict = verdicts.of(path, device)
+            if verdict == "gone":
+                gone.append(photo_id)
+            else:
+                states.append((verdict, photo_id))
+        self._recorder.set_states(states)
+        self._recorder.delete_photos(gone)
+        self.changes.gone = len(gone)
+        self.changes.excluded = sum(state == "excluded" for state, _ in states)
+        self.changes.offline = sum(state == "offline" for state, _ in states)
+
+    def _nothing_left(
+        self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]
+    ) -> bool:
+        return not any(os.path.lexists(row[1]) for row in missing)
+
+
+class _Verdicts:
+    """Whether a photo that the scan did not give is excluded, offline or gone."""
+
+    def __init__(self, renumbered: dict[int, int]) -> None:
+        self._renumbered = renumbered
+        self._nearest: dict[bytes, int | None] = {}
+
+    def of(self, path: bytes, device: int) -> str:
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._of_absent(path, device)
+        except OSError:
+            return "offline"
+        return "excluded"
+
+    def _of_absent(self, path: bytes, device: int) -> str:
+        nearest = self._device_above(os.path.dirname(path))
+        if nearest is None:
+            return "offline"
+        return "gone" if self._renumbered.get(device, device) == nearest else "offline"
+
+    def _device_above(self, folder: bytes) -> int | None:
+        """Device of the nearest folder that exists; None where it cannot be looked at."""
+        if folder not in self._nearest:
+            try:
+                self._nearest[folder] = signed(os.stat(folder).st_dev)
+            except (FileNotFoundError, NotADirectoryError):
+                self._nearest[folder] = self._device_above(os.path.dirname(folder)) or 0
+            except OSError:
+                self._nearest[folder] = None
+        return self._nearest[folder]
+
+
+_SEEN_TABLE = """
+CREATE TEMP TABLE seen (
+    path BLOB PRIMARY KEY,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+
+_TO_READ = """
+SELECT seen.path, seen.size, seen.mtime_ns, seen.device, seen.inode
+FROM seen LEFT JOIN photos ON photos.path = seen.path
+LEFT JOIN embeddings ON embeddings.content_id = photos.content_id AND embeddings.encoder_id = ?
+WHERE (photos.id IS NULL OR photos.size != seen.size OR photos.mtime_ns != seen.mtime_ns
+       OR (photos.error IS NULL AND embeddings.id IS NULL)
+"""
+
+_SAME_FILE = """
+SELECT seen.path, seen.size, seen.mtime_ns, seen.device, seen.inode
+FROM seen LEFT JOIN photos ON photos.path = seen.path
+WHERE photos.id IS NULL AND seen.inode = ? AND seen.size = ? AND seen.mtime_ns = ?
+  AND seen.device = ?
+"""

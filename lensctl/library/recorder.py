@@ -1,0 +1,273 @@
+"""The catalog written: every change is one transaction, so that kill -9 leaves all or nothing."""
+
+import contextlib
+import datetime
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from lensctl.library.catalog import (
+    SCHEMA_VERSION,
+    Catalog,
+    KnownLens,
+    folder_condition,
+    from_floats,
+)
+from lensctl.models.interface import Floats, ModelInfo
+from lensctl.photos.facts import Facts
+from lensctl.photos.scan import FoundPhoto
+
+ORPHAN_DAYS = 30
+"""How long the vectors of vanished photos wait for their photo to turn up elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPhoto:
+    """A photo that was read: where it lies, what it holds."""
+
+    found: FoundPhoto
+    content_hash: bytes
+    facts: Facts
+
+
+class Recorder(Catalog):
+    """An open catalog that may be changed; made by `Library.writing`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        import sqlite_utils
+
+        super().__init__(connection)
+        self._db = sqlite_utils.Database(connection)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's changes or none."""
+        with self._db.atomic():
+            yield
+
+    def migrate(self) -> None:
+        """Bring the schema up to date."""
+        from lensctl.library.migrations import migrations
+
+        if migrations.pending(self._db):
+            migrations.apply(self._db)
+            self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def set_fact(self, key: str, value: str) -> None:
+        """Set a fact of the library as a whole."""
+        self.connection.execute(
+            "INSERT INTO facts_of_library VALUES (?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, value),
+        )
+
+    def register(self, info: ModelInfo) -> KnownLens:
+        """The lens of a model, entered with its encoder where it is new."""
+        with self.transaction():
+            self.connection.execute(
+                "INSERT OR IGNORE INTO encoders (fingerprint, dim) VALUES (?, ?)",
+                (info.encoder_fingerprint, info.embedding_dim),
+            )
+            self.connection.execute(
+                "INSERT OR IGNORE INTO lenses (encoder_id, fingerprint, model, dim)"
+                " SELECT id, ?, ?, ? FROM encoders WHERE fingerprint = ?",
+                (info.lens_fingerprint, info.name, info.target_dim, info.encoder_fingerprint),
+            )
+        lens = self.lens(info)
+        assert lens is not None
+        return lens
+
+    def root_for(self, folder: bytes) -> int:
+        """The root that holds a folder; a new one takes in the roots that lie inside it."""
+        for root_id, path in self.roots():
+            if folder == path or folder.startswith(path.rstrip(b"/") + b"/"):
+                return root_id
+        with self.transaction():
+            cursor = self.connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
+            root_id = int(cursor.lastrowid or 0)
+            inside = folder.rstrip(b"/") + b"/"
+            for old_id, path in self.roots():
+                if path.startswith(inside) and old_id != root_id:
+                    self._move_root(old_id, root_id)
+        return root_id
+
+    def _move_root(self, old_id: int, new_id: int) -> None:
+        self.connection.execute("UPDATE photos SET root_id = ? WHERE root_id = ?", (new_id, old_id))
+        self.connection.execute("DELETE FROM roots WHERE id = ?", (old_id,))
+
+    def record_photo(self, root_id: int, photo: ReadPhoto) -> int:
+        """Enter a photo that was read, and its content; returns the content's id."""
+        content_id = self._record_content(photo.content_hash, photo.facts)
+        self._put_photo(root_id, photo.found, content_id, None)
+        return content_id
+
+    def record_place(self, root_id: int, found: FoundPhoto, content_id: int) -> None:
+        """Enter a place of a content that is known already."""
+        self._put_photo(root_id, found, content_id, None)
+        self.connection.execute(
+            "UPDATE contents SET orphaned = NULL WHERE id = ? AND orphaned NOT NULL", (content_id,)
+        )
+
+    def record_error(self, root_id: int, found: FoundPhoto, reason: str) -> None:
+        """Enter a photo that cannot be read; it is tried again when its file changes."""
+        self._put_photo(root_id, found, None, reason)
+
+    def _put_photo(
+        self, root_id: int, found: FoundPhoto, content_id: int | None, error: str | None
+    ) -> None:
+        row = (
+            root_id,
+            found.path,
+            found.size,
+            found.mtime_ns,
+            signed(found.device),
+            signed(found.inode),
+            content_id,
+            error,
+        )
+        self.connection.execute(_PUT_PHOTO, row)
+
+    def _record_content(self, content_hash: bytes, facts: Facts) -> int:
+        row = (
+            content_hash,
+            facts.format,
+            facts.width,
+            facts.height,
+            facts.taken,
+            facts.camera,
+            facts.lens,
+            facts.latitude,
+            facts.longitude,
+            facts.orientation,
+            facts.rating,
+            json.dumps(facts.keywords) if facts.keywords else None,
+            json.dumps(facts.problems) if facts.problems else None,
+        )
+        self.connection.execute(_PUT_CONTENT, row)
+        content_id = self.content_of_hash(content_hash)
+        assert content_id is not None
+        return content_id
+
+    def record_embedding(
+        self,
+        lens: KnownLens,
+        content_id: int,
+        embedding: Floats,
+        target: Floats,
+        *,
+        precision: str,
+        device: str,
+    ) -> None:
+        """Keep both vectors of a content; vectors that are there already stay."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO embeddings (encoder_id, content_id, vector, precision, device)"
+            " VALUES (?, ?, ?, ?, ?)",
+            (lens.encoder_id, content_id, from_floats(embedding), precision, device),
+        )
+        self.record_target(lens, content_id, target)
+
+    def record_target(self, lens: KnownLens, content_id: int, target: Floats) -> None:
+        """Keep the target of a content whose embedding is kept."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO targets (lens_id, content_id, vector) VALUES (?, ?, ?)",
+            (lens.lens_id, content_id, from_floats(target)),
+        )
+
+    def without_target(self, lens: KnownLens, rows: int) -> list[tuple[int, bytes]]:
+        """(content id, stored embedding) of contents that have the embedding but no target."""
+        return list(
+            self.connection.execute(
+                "SELECT content_id, vector FROM embeddings WHERE encoder_id = ?"
+                " AND content_id NOT IN (SELECT content_id FROM targets WHERE lens_id = ?)"
+                " ORDER BY id LIMIT ?",
+                (lens.encoder_id, lens.lens_id, rows),
+            )
+        )
+
+    def forget_photos(self, path: bytes) -> int:
+        """Remove the photos at or under a path, and roots there; returns how many photos."""
+        condition, values = folder_condition(path)
+        with self.transaction():
+            cursor = self.connection.execute(f"DELETE FROM photos WHERE 1 {condition}", values)
+            condition, values = folder_condition(path)
+            self.connection.execute(
+                f"DELETE FROM roots WHERE 1 {condition.replace('photos.path', 'path')}", values
+            )
+            self.delete_contents(_UNPLACED)
+        return cursor.rowcount
+
+    def mark_orphans(self) -> None:
+        """Start the wait of contents that lie nowhere now; delete those that waited long enough."""
+        now = datetime.datetime.now(datetime.UTC)
+        limit = now - datetime.timedelta(days=ORPHAN_DAYS)
+        with self.transaction():
+            self.connection.execute(
+                f"UPDATE contents SET orphaned = ? WHERE orphaned IS NULL AND {_UNPLACED}",
+                (now.isoformat(timespec="seconds"),),
+            )
+            self.delete_contents(
+                "contents.orphaned < ?", (limit.isoformat(timespec="seconds"),)
+            )
+
+    def delete_contents(self, condition: str, values: Sequence[object] = ()) -> None:
+        """Delete contents with their vectors, and make search files stale where any went."""
+        chosen = f"SELECT contents.id FROM contents WHERE {condition}"
+        if self.connection.execute(f"{chosen} LIMIT 1", values).fetchone() is None:
+            return
+        for table in ("targets", "embeddings"):
+            self.connection.execute(f"DELETE FROM {table} WHERE content_id IN ({chosen})", values)
+        self.connection.execute(f"DELETE FROM contents WHERE {condition}", values)
+        self.set_fact("epoch", str(self.epoch + 1))
+
+    def relocate(self, old: bytes, new: bytes) -> int:
+        """Say that the folder `old` now lies at `new`; returns how many photos moved.
+
+        Nothing is read: the files keep their sizes and times, and the next index run verifies.
+        """
+        condition, values = folder_condition(old)
+        moved = "CAST(? || substr(path, ?) AS BLOB)"
+        with self.transaction():
+            for table in ("photos", "roots"):
+                cursor = self.connection.execute(
+                    f"UPDATE OR REPLACE {table} SET path = {moved} WHERE 1 "
+                    + condition.replace("photos.path", "path"),
+                    [new, len(old) + 1, *values],
+                )
+                if table == "photos":
+                    count = cursor.rowcount
+        return count
+
+    def set_states(self, states: Iterable[tuple[str, int]]) -> None:
+        """Set the state of photos, given as (state, photo id)."""
+        self.connection.executemany("UPDATE photos SET state = ? WHERE id = ?", states)
+
+    def delete_photos(self, photo_ids: Iterable[int]) -> None:
+        """Remove places; the contents stay for a while, in case they turn up elsewhere."""
+        self.connection.executemany(
+            "DELETE FROM photos WHERE id = ?", ((photo_id,) for photo_id in photo_ids)
+        )
+
+
+def signed(number: int) -> int:
+    """A 64-bit number as SQLite holds it: some file systems use the highest bit."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+_UNPLACED = "NOT EXISTS (SELECT 1 FROM photos WHERE photos.content_id = contents.id)"
+
+_PUT_PHOTO = """
+INSERT INTO photos (root_id, path, size, mtime_ns, device, inode, content_id, state, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, 'present', ?)
+ON CONFLICT (path) DO UPDATE SET
+    root_id = excluded.root_id, size = excluded.size, mtime_ns = excluded.mtime_ns,
+    device = excluded.device, inode = excluded.inode, content_id = excluded.content_id,
+    state = 'present', error = excluded.error
+"""
+
+_PUT_CONTENT = """
+INSERT INTO contents (hash, format, width, height, taken, camera, lens, latitude, longitude,
+                      orientation, rating, keywords, problems)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (hash) DO UPDATE SET orphaned = NULL
+"""

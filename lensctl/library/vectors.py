@@ -1,0 +1,312 @@
+"""Search files: float32 rows in a memory map, a cache of what the catalog keeps.
+
+A file is a header of one page and then rows of [content id, int64 | vector, dim x float32]. The
+header names the lens, the catalog's state of vectors and a CRC-32 of the rows. A file that is
+missing, stale, truncated or altered is made again from the catalog; no photo is decoded for it.
+
+Checking the CRC of gigabytes on every query would cost more than the query. A file's time of
+change is therefore set to the number in its header after writing: whatever alters the file later
+alters that time, and then, and only then, the CRC is computed.
+"""
+
+import json
+import os
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+
+from lensctl.library.catalog import Catalog, KnownLens, VectorState
+from lensctl.models.interface import Floats, ModelInfo
+
+Space = Literal["target", "text"]
+"""target: what queries with an image are compared with; text: what texts are compared with."""
+
+TextKeys = Callable[[Floats], Floats]
+
+_MAGIC = b"LENSVEC1"
+_HEADER_BYTES = 4096
+_ID_WORDS = 2
+_CRC_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a search file says of itself."""
+
+    lens: str
+    space: str
+    dim: int
+    rows: int
+    epoch: int
+    last_id: int
+    crc: int
+    stamp: int
+
+    @property
+    def state(self) -> VectorState:
+        """The state of the catalog's vectors that the file holds."""
+        return VectorState(self.epoch, self.last_id)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return 4 * (_ID_WORDS + self.dim)
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return _HEADER_BYTES + self.rows * self.row_bytes
+
+    def pack(self) -> bytes:
+        """The header page: magic, CRC of the text, length, text, zeros."""
+        text = json.dumps(asdict(self)).encode()
+        page = _MAGIC + struct.pack("<II", zlib.crc32(text), len(text)) + text
+        return page.ljust(_HEADER_BYTES, b"\0")
+
+    @staticmethod
+    def unpack(page: bytes) -> "Header | None":
+        """The header of a page, or None where the page is not one of ours or is damaged."""
+        if len(page) != _HEADER_BYTES or page[:8] != _MAGIC:
+            return None
+        crc, length = struct.unpack_from("<II", page, 8)
+        text = page[16 : 16 + length]
+        if zlib.crc32(text) != crc:
+            return None
+        return Header(**json.loads(text))
+
+
+class SearchFile:
+    """An open search file.
+
+    Attributes:
+        content_ids: (N,) int64.
+        vectors: (N, dim) float32, unit length; a view into the memory map.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.header = header
+        words = _ID_WORDS + header.dim
+        if header.rows:
+            rows = np.memmap(
+                path, dtype="<f4", mode="r", offset=_HEADER_BYTES, shape=(header.rows, words)
+            )
+        else:
+            rows = np.empty((0, words), dtype="<f4")
+        self.vectors = np.asarray(rows)[:, _ID_WORDS:]
+        self._rows = rows
+
+    @property
+    def content_ids(self) -> np.ndarray:
+        """(N,) int64 content ids, gathered from the rows."""
+        return np.ascontiguousarray(np.asarray(self._rows)[:, :_ID_WORDS]).view("<i8")[:, 0]
+
+    def ids_at(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) int64 content ids of some rows."""
+        return np.ascontiguousarray(np.asarray(self._rows)[rows, :_ID_WORDS]).view("<i8")[:, 0]
+
+
+def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
+    """Where the search file of a lens and space lies."""
+    return folder / f"{info.name}-{info.lens_fingerprint[:12]}-{space}.{ending}".replace("/", "_")
+
+
+def open_search_file(
+    folder: Path,
+    catalog: Catalog,
+    lens: KnownLens,
+    info: ModelInfo,
+    space: Space,
+    text_keys: TextKeys,
+) -> SearchFile:
+    """The up-to-date search file, brought up to date or made again where it is not.
+
+    Where the folder cannot be written (a library on read-only media), the file is made in a
+    temporary place for this process alone.
+
+    Args:
+        text_keys: (N, E) embeddings -> (N, T) text keys; called for the space "text".
+    """
+    path = search_path(folder, info, space)
+    state = catalog.vector_state(lens)
+    header = _sound_header(path, info, space)
+    if header is not None and header.state == state:
+        return SearchFile(path, header)
+    source = _Source(catalog, lens, space, text_keys)
+    try:
+        return _update(path, header, state, source, info)
+    except (PermissionError, OSError) as error:
+        if not _is_unwritable(error):
+            raise
+        place = Path(tempfile.mkdtemp(prefix="lensctl-")) / path.name
+        return _write_new(place, state, source, info)
+
+
+def refresh_search_files(
+    folder: Path, catalog: Catalog, lens: KnownLens, info: ModelInfo, text_keys: TextKeys
+) -> None:
+    """Bring both search files of a lens up to date, and remove leftovers of broken writes."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for leftover in folder.glob("*.part"):
+        leftover.unlink()
+    for space in ("target", "text"):
+        open_search_file(folder, catalog, lens, info, space, text_keys)
+
+
+def _is_unwritable(error: OSError) -> bool:
+    import errno
+
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def _sound_header(path: Path, info: ModelInfo, space: Space) -> Header | None:
+    """The header of a file that is whole and of this lens, else None."""
+    try:
+        with path.open("rb") as file:
+            header = Header.unpack(file.read(_HEADER_BYTES))
+            status = os.fstat(file.fileno())
+            if header is None or status.st_size < header.file_bytes:
+                return None
+            if (header.lens, header.space) != (info.lens_fingerprint, space):
+                return None
+            if status.st_mtime_ns == header.stamp:
+                return header
+            if _crc(file, header.rows * header.row_bytes) != header.crc:
+                return None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return None
+    _stamp(path, header)
+    return header
+
+
+def _crc(file: BinaryIO, size: int) -> int:
+    file.seek(_HEADER_BYTES)
+    crc = 0
+    while size > 0 and (block := file.read(min(_CRC_BLOCK, size))):
+        crc = zlib.crc32(block, crc)
+        size -= len(block)
+    return crc
+
+
+def _stamp(path: Path, header: Header) -> None:
+    try:
+        os.utime(path, ns=(header.stamp, header.stamp))
+    except OSError:
+        # On read-only media the file cannot be stamped; its CRC is computed each time.
+        return
+
+
+class _Source:
+    """Vectors of a lens and space, read from the catalog in the order they were added."""
+
+    def __init__(
+        self, catalog: Catalog, lens: KnownLens, space: Space, text_keys: TextKeys
+    ) -> None:
+        self._catalog = catalog
+        self._lens = lens
+        self.space = space
+        self._text_keys = text_keys
+
+    def blocks(self, after: int) -> Iterator[tuple[bytes, int]]:
+        """(packed rows, last id) of the vectors added after an id."""
+        if self.space == "target":
+            blocks = self._catalog.target_blocks(self._lens, after)
+        else:
+            blocks = self._catalog.embedding_blocks(self._lens, after)
+        for vectors, ids, last_id in blocks:
+            rows = vectors if self.space == "target" else self._text_keys(vectors)
+            packed = np.empty((len(ids), _ID_WORDS + rows.shape[1]), dtype="<f4")
+            packed[:, :_ID_WORDS] = ids.astype("<i8")[:, None].view("<f4")
+            packed[:, _ID_WORDS:] = rows
+            yield packed.tobytes(), last_id
+
+
+def _update(
+    path: Path, header: Header | None, state: VectorState, source: _Source, info: ModelInfo
+) -> SearchFile:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if header is None or header.epoch != state.epoch or header.last_id > state.last_id:
+        return _write_new(path, state, source, info)
+    return _append(path, header, source)
+
+
+def _write_new(path: Path, state: VectorState, source: _Source, info: ModelInfo) -> SearchFile:
+    """Write a whole file beside the old one and rename it: readers see one or the other."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    dim = info.target_dim if source.space == "target" else info.text_dim
+    empty = Header(
+        info.lens_fingerprint, source.space, dim, 0, state.epoch, 0, 0, _new_stamp(part.parent)
+    )
+    try:
+        with part.open("wb") as file:
+            file.write(empty.pack())
+            header = _write_rows(file, empty, source)
+        _stamp(part, header)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return SearchFile(path, header)
+
+
+def _append(path: Path, old: Header, source: _Source) -> SearchFile:
+    """Add rows at the end; readers of the old header do not see them.
+
+    A process that dies in between leaves rows that no header counts: the next one writes over
+    them.
+    """
+    with path.open("r+b") as file:
+        file.truncate(old.file_bytes)
+        header = _write_rows(file, old, source)
+    _stamp(path, header)
+    return SearchFile(path, header)
+
+
+def _write_rows(file: BinaryIO, header: Header, source: _Source) -> Header:
+    rows, last_id, crc = header.rows, header.last_id, header.crc
+    file.seek(header.file_bytes)
+    for packed, last_id in source.blocks(header.last_id):
+        file.write(packed)
+        crc = zlib.crc32(packed, crc)
+        rows += len(packed) // header.row_bytes
+    file.flush()
+    os.fsync(file.fileno())
+    stamp = _new_stamp(Path(file.name).parent)
+    header = Header(
+        header.lens, header.space, header.dim, rows, header.epoch, last_id, crc, stamp
+    )
+    file.seek(0)
+    file.write(header.pack())
+    return header
+
+
+def _new_stamp(folder: Path) -> int:
+    """A time of change in whole seconds, which every file system can hold, never used before."""
+    second = 1_000_000_000
+    return int.from_bytes(os.urandom(3), "big") * second + second
+
+
+def top_rows(vectors: Floats, query: Floats, count: int) -> tuple[np.ndarray, Floats]:
+    """Rows nearest to a query, best first, and their cosines.
+
+    Args:
+        vectors: (N, D) float32 unit rows.
+        query: (D,) float32, unit length.
+        count: how many rows, N at the most.
+    """
+    cosines = vectors @ query
+    np.nan_to_num(cosines, copy=False, nan=-2.0, posinf=-2.0, neginf=-2.0)
+    count = min(count, len(cosines))
+    if count < len(cosines):
+        rows = np.argpartition(-cosines, count)[:count] if count else np.empty(0, np.int64)
+    else:
+        rows = np.arange(len(cosines))
+    order = np.lexsort((rows, -cosines[rows]))
+    return rows[order], cosines[rows[order]]
