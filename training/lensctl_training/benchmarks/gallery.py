@@ -1,0 +1,300 @@
+"""Every image of a benchmark, encoded once.
+
+The vectors of a benchmark's images under one encoder lie in a folder of the cache:
+
+    manifest.json     what the folder belongs to
+    state.npy         (N,) uint8: PENDING, DONE or FAILED
+    embeddings.npy    (N, E) float32, unnormalised
+    sha256.npy        (N, 32) uint8: the content of the file that was encoded
+    failures.jsonl    one {"image": position, "reason": text} for each FAILED
+    NAME-LENS.npy     (N, D) float32: targets and text keys of one lens
+
+All are memory-mapped: RAM holds one batch of pixels, never the gallery's. A row counts once its
+state is DONE, which is written after the row itself, so a run that was killed goes on where it
+stood. The folder's name carries the encoder's fingerprint, the precision and a hash of the images'
+names, sizes and times: a changed image or another encoder gives another folder.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from lensctl.errors import DataError, LibraryBusyError, ModelError, PhotoError
+from lensctl.models.interface import Floats, IndexSide, Preprocessor
+from lensctl_training.benchmarks.benchmark import ImageRef
+from lensctl_training.benchmarks.images import read_image
+
+PENDING, DONE, FAILED = 0, 1, 2
+DERIVE_ROWS = 4096
+"""Rows of embeddings turned into targets or keys at a time."""
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The vectors of all images of a benchmark; rows of unreadable images are zero.
+
+    `available` is (N,) bool; `failures` maps a position to the reason why it is not.
+    """
+
+    embeddings: Floats
+    targets: Floats
+    text_keys: Floats
+    available: npt.NDArray[np.bool_]
+    failures: dict[int, str]
+    images_hash: str
+    content_hash: str
+
+
+class GalleryStore:
+    """The folder of one benchmark's images under one encoder.
+
+    Args:
+        cache: the folder that holds all such folders; made where it is missing.
+        benchmark: the name that the folder's name begins with.
+        images: in the order that positions refer to.
+        side: the model that encodes.
+    """
+
+    def __init__(
+        self, cache: Path, benchmark: str, images: Sequence[ImageRef], side: IndexSide
+    ) -> None:
+        self.images = images
+        self.side = side
+        self.images_hash = hash_images(images)
+        encoder = side.info.encoder_fingerprint
+        parts = (benchmark, self.images_hash[:16], encoder[:16], side.precision)
+        self.folder = cache / "-".join(parts)
+        cache.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(f"{self.folder}.lock")
+
+    def encode(
+        self, *, batch_size: int = 32, workers: int = 2, progress: Progress = lambda count: None
+    ) -> Gallery:
+        """Encode what is not encoded yet, derive targets and text keys, and open everything.
+
+        Args:
+            batch_size: images given to the model at once.
+            workers: threads that read and preprocess.
+            progress: called with the number of images done since the last call.
+
+        Raises:
+            ModelError: the model gave a vector that is not finite.
+            LibraryBusyError: another evaluation is encoding the same images.
+        """
+        try:
+            with self._lock.acquire(timeout=0):
+                self._create()
+                self._encode_pending(batch_size, workers, progress)
+                return self._open()
+        except Timeout as error:
+            raise LibraryBusyError(
+                f"another evaluation is encoding into {self.folder}",
+                why="two writers would mix their vectors",
+                next_step="wait for it to end, or give --cache another folder",
+            ) from error
+
+    def _create(self) -> None:
+        """Allocate the arrays in a temporary folder that then takes the name: all or nothing."""
+        if self.folder.exists():
+            return
+        temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".new-"))
+        try:
+            count, width = len(self.images), self.side.info.embedding_dim
+            _allocate(temporary / "state.npy", (count,), np.uint8)
+            _allocate(temporary / "sha256.npy", (count, 32), np.uint8)
+            _allocate(temporary / "embeddings.npy", (count, width), np.float32)
+            manifest = {
+                "images": count,
+                "images_hash": self.images_hash,
+                "model": self.side.info.name,
+                "encoder_fingerprint": self.side.info.encoder_fingerprint,
+                "precision": self.side.precision,
+            }
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
+            temporary.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    def _encode_pending(self, batch_size: int, workers: int, progress: Progress) -> None:
+        state = self._array("state", (len(self.images),), "r+")
+        shape = (len(self.images), self.side.info.embedding_dim)
+        embeddings = self._array("embeddings", shape, "r+")
+        hashes = self._array("sha256", (len(self.images), 32), "r+")
+        pending = np.flatnonzero(state == PENDING).tolist()
+        progress(len(self.images) - len(pending))
+        read = _read_ahead(self.images, pending, self.side.preprocess, workers, 2 * batch_size)
+        for batch in batched(read, batch_size):
+            good = [item for item in batch if item.pixels is not None]
+            if good:
+                rows = [item.position for item in good]
+                vectors = self.side.encode_images(np.stack([item.pixels for item in good]))
+                self._refuse_not_finite(vectors, rows)
+                embeddings[rows] = vectors
+                hashes[rows] = [np.frombuffer(item.sha256, dtype=np.uint8) for item in good]
+                embeddings.flush()
+                hashes.flush()
+                state[rows] = DONE
+            self._record_failures([item for item in batch if item.pixels is None], state)
+            state.flush()
+            progress(len(batch))
+
+    def _record_failures(self, failed: "list[_Read]", state: npt.NDArray[np.uint8]) -> None:
+        with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
+            for item in failed:
+                file.write(json.dumps({"image": item.position, "reason": item.problem}) + "\n")
+        state[[item.position for item in failed]] = FAILED
+
+    def _refuse_not_finite(self, vectors: Floats, rows: list[int]) -> None:
+        bad = ~np.isfinite(vectors).all(axis=1)
+        if bad.any():
+            first = self.images[rows[int(np.flatnonzero(bad)[0])]]
+            raise ModelError(
+                f"{self.side.info.name} gave a vector that is not finite for {first.path.name}",
+                why=f"{int(bad.sum())} of {len(rows)} images of the batch, in {self.side.precision}",
+                next_step="try --precision fp32",
+            )
+
+    def _open(self) -> Gallery:
+        count = len(self.images)
+        embeddings = self._array("embeddings", (count, self.side.info.embedding_dim), "r")
+        state = self._array("state", (count,), "r")
+        available = np.asarray(state == DONE)
+        content = hashlib.sha256(self._array("sha256", (count, 32), "r").tobytes()).hexdigest()
+        return Gallery(
+            embeddings=embeddings,
+            targets=self._derived("targets", self.side.make_targets, available, embeddings),
+            text_keys=self._derived("keys", self.side.text_keys, available, embeddings),
+            available=available,
+            failures=self._failures(np.flatnonzero(state == FAILED).tolist()),
+            images_hash=self.images_hash,
+            content_hash=content,
+        )
+
+    def _derived(
+        self,
+        name: str,
+        derive: Callable[[Floats], Floats],
+        available: npt.NDArray[np.bool_],
+        embeddings: Floats,
+    ) -> Floats:
+        """(N, D) rows derived from the embeddings, made once a lens and kept."""
+        info = self.side.info
+        width = info.target_dim if name == "targets" else info.text_dim
+        name = f"{name}-{info.lens_fingerprint[:16]}"
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            temporary = self.folder / f".{name}.{os.getpid()}.npy"
+            rows = np.flatnonzero(available)
+            _allocate(temporary, (len(embeddings), width), np.float32)
+            derived = np.load(temporary, mmap_mode="r+")
+            for start in range(0, len(rows), DERIVE_ROWS):
+                block = rows[start : start + DERIVE_ROWS]
+                derived[block] = derive(np.asarray(embeddings[block]))
+            derived.flush()
+            temporary.replace(path)
+        return self._array(name, (len(embeddings), width), "r")
+
+    def _failures(self, failed: list[int]) -> dict[int, str]:
+        path = self.folder / "failures.jsonl"
+        reasons: dict[int, str] = {}
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                entry = json.loads(line)
+                reasons[entry["image"]] = entry["reason"]
+        return {position: reasons[position] for position in failed}
+
+    def _array(self, name: str, shape: tuple[int, ...], mode: str) -> npt.NDArray:
+        path = self.folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode=mode)  # type: ignore[call-overload]
+        except (OSError, ValueError) as error:
+            raise _damaged(self.folder, f"{path.name}: {error}") from error
+        if array.shape != shape:
+            raise _damaged(self.folder, f"{path.name} is {array.shape}, not {shape}")
+        return array
+
+
+def _damaged(folder: Path, why: str) -> DataError:
+    return DataError(
+        f"the cached vectors in {folder} cannot be used",
+        why=why,
+        next_step=f"delete that folder and run the command again: rm -r {folder}",
+    )
+
+
+def _allocate(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """A file of zeros, sparse where the file system can."""
+    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+
+
+def hash_images(images: Sequence[ImageRef]) -> str:
+    """sha256 over the names, boxes, sizes and times of the images; -1 stands for a missing file.
+
+    Paths are not part of it, so a data set that was moved keeps its vectors.
+    """
+    digest = hashlib.sha256()
+    for image in images:
+        try:
+            found = image.path.stat()
+            size, time = found.st_size, found.st_mtime_ns
+        except OSError:
+            size = time = -1
+        digest.update(f"{image.name}\0{image.box}\0{size}\0{time}\n".encode())
+    return digest.hexdigest()
+
+
+def missing_images(images: Sequence[ImageRef]) -> list[int]:
+    """Positions of the images whose file does not exist."""
+    return [position for position, image in enumerate(images) if not image.path.is_file()]
+
+
+@dataclass(frozen=True)
+class _Read:
+    position: int
+    pixels: Floats | None
+    sha256: bytes = b""
+    problem: str = ""
+
+
+def _read_ahead(
+    images: Sequence[ImageRef],
+    positions: Sequence[int],
+    preprocess: Preprocessor,
+    workers: int,
+    ahead: int,
+) -> Iterator[_Read]:
+    """Read and preprocess in threads, in order, at most `ahead` images before they are used."""
+
+    def read(position: int) -> _Read:
+        try:
+            image, sha256 = read_image(images[position])
+        except PhotoError as error:
+            return _Read(position, None, problem=error.what)
+        return _Read(position, preprocess(image), sha256)
+
+    waiting: deque[Future[_Read]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for position in positions:
+                waiting.append(pool.submit(read, position))
+                if len(waiting) >= ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
