@@ -119,6 +119,7 @@ class ShardWriter:
 
     def _abandon(self) -> None:
         if self._file is not None:
+            self._tar.close()
             self._file.close()
             self._temporary.unlink(missing_ok=True)
             self._file = None

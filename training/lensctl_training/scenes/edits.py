@@ -1,0 +1,317 @@
+"""Edits: an instruction, and what it makes of a scene.
+
+`KINDS` maps the name of a kind of edit to a function (scene, generator) -> Edit, or None where the
+scene does not allow it. *Absolute* kinds say what the target shows ("make the star red");
+*relational* kinds can only be followed by looking at the query ("swap the star and the heart").
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from lensctl_training.scenes.world import (
+    CELL_NAMES,
+    CELLS,
+    COLOURS,
+    GRID,
+    SHAPES,
+    SIZES,
+    TIMES,
+    Group,
+    Scene,
+)
+
+MOST_GROUPS = 4
+MOST_OF_A_KIND = 3
+_STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+
+Change = Callable[[Scene], Scene | None]
+"""A scene -> the scene that follows the instruction, or None where it cannot be followed."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An instruction and the change that it asks for; the change applies to other scenes too."""
+
+    kind: str
+    instruction: str
+    change: Change
+
+
+MakeEdit = Callable[[Scene, np.random.Generator], Edit | None]
+
+
+def _pick(rng: np.random.Generator, options: Sequence[T]) -> T | None:
+    return options[int(rng.integers(len(options)))] if options else None
+
+
+def _say(rng: np.random.Generator, *wordings: str) -> str:
+    return wordings[int(rng.integers(len(wordings)))]
+
+
+def _any_group(scene: Scene, rng: np.random.Generator) -> Group:
+    return scene.groups[int(rng.integers(len(scene.groups)))]
+
+
+def _two_groups(scene: Scene, rng: np.random.Generator) -> tuple[Group, Group] | None:
+    if len(scene.groups) < 2:
+        return None
+    first, second = rng.choice(len(scene.groups), 2, replace=False)
+    return scene.groups[first], scene.groups[second]
+
+
+def _name(group: Group) -> str:
+    return SHAPES[group.shape] + ("s" if len(group.cells) > 1 else "")
+
+
+def _change_group(shape: int, alter: Callable[[Group], Group | None]) -> Change:
+    """The change that alters the group of one shape."""
+
+    def change(scene: Scene) -> Scene | None:
+        group = scene.group(shape)
+        altered = alter(group) if group else None
+        return scene.with_group(altered) if altered else None
+
+    return change
+
+
+def _change_pair(
+    first: Group, second: Group, alter: Callable[[Group, Group], tuple[Group, ...]]
+) -> Change:
+    """The change that alters two groups in view of each other."""
+
+    def change(scene: Scene) -> Scene | None:
+        one, other = scene.group(first.shape), scene.group(second.shape)
+        if one is None or other is None:
+            return None
+        for group in alter(one, other):
+            scene = scene.with_group(group)
+        return scene
+
+    return change
+
+
+def _change_free_cell(cell: int, fill: Callable[[Scene], Group | None]) -> Change:
+    """The change that puts something into a free cell."""
+
+    def change(scene: Scene) -> Scene | None:
+        group = fill(scene) if cell in scene.free_cells else None
+        return scene.with_group(group) if group else None
+
+    return change
+
+
+def _absent_shape_and_cell(scene: Scene, rng: np.random.Generator) -> tuple[int, int] | None:
+    absent = [shape for shape in range(len(SHAPES)) if scene.group(shape) is None]
+    shape, cell = _pick(rng, absent), _pick(rng, scene.free_cells)
+    if shape is None or cell is None or len(scene.groups) >= MOST_GROUPS:
+        return None
+    return shape, cell
+
+
+def recolour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One group takes a named colour."""
+    group = _any_group(scene, rng)
+    colour = _pick(rng, [c for c in range(len(COLOURS)) if c != group.colour])
+    assert colour is not None
+    words = _say(rng, "make the {} {}", "change the {} to {}", "the {} in {}")
+    return Edit(
+        "colour",
+        words.format(_name(group), COLOURS[colour]),
+        _change_group(group.shape, lambda g: replace(g, colour=colour)),
+    )
+
+
+def match_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One group takes the colour of another, which only the picture tells."""
+    two = _two_groups(scene, rng)
+    if two is None:
+        return None
+    words = _say(rng, "give the {} the colour of the {}", "colour the {} like the {}")
+    return Edit(
+        "match colour",
+        words.format(_name(two[0]), _name(two[1])),
+        _change_pair(*two, lambda a, b: (replace(a, colour=b.colour),)),
+    )
+
+
+def swap_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """Two groups exchange colours."""
+    two = _two_groups(scene, rng)
+    if two is None:
+        return None
+    words = _say(rng, "swap the colours of the {} and the {}", "the {} and the {} trade colours")
+    return Edit(
+        "swap colours",
+        words.format(_name(two[0]), _name(two[1])),
+        _change_pair(*two, lambda a, b: (replace(a, colour=b.colour), replace(b, colour=a.colour))),
+    )
+
+
+def resize(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One group grows or shrinks by one size."""
+    group = _any_group(scene, rng)
+    step = _pick(rng, [s for s in (-1, 1) if 0 <= group.size + s < len(SIZES)])
+    assert step is not None
+    words = _say(rng, "make the {} {}", "the {} a size {}")
+
+    def alter(g: Group) -> Group | None:
+        size = g.size + step
+        return replace(g, size=size) if 0 <= size < len(SIZES) else None
+
+    return Edit(
+        "size",
+        words.format(_name(group), "bigger" if step == 1 else "smaller"),
+        _change_group(group.shape, alter),
+    )
+
+
+def _step_from(cell: int, way: str) -> int | None:
+    row, column = cell // GRID + _STEPS[way][0], cell % GRID + _STEPS[way][1]
+    return row * GRID + column if 0 <= row < GRID and 0 <= column < GRID else None
+
+
+def move(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """A single thing moves by one cell into a free one."""
+    group = _any_group(scene, rng)
+    ways = [way for way in _STEPS if _step_from(group.cells[0], way) in scene.free_cells]
+    way = _pick(rng, ways)
+    if way is None or len(group.cells) > 1:
+        return None
+
+    def change(other: Scene) -> Scene | None:
+        moved = other.group(group.shape)
+        cell = _step_from(moved.cells[0], way) if moved else None
+        if moved is None or cell is None or cell not in other.free_cells:
+            return None
+        return other.with_group(replace(moved, cells=(cell,)))
+
+    words = _say(rng, "move the {} {}", "push the {} one step {}")
+    return Edit("position", words.format(_name(group), way), change)
+
+
+def swap_places(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """Two groups exchange their cells."""
+    two = _two_groups(scene, rng)
+    if two is None:
+        return None
+    words = _say(rng, "swap the {} and the {}", "exchange the {} for the {}")
+    return Edit(
+        "swap places",
+        words.format(_name(two[0]), _name(two[1])),
+        _change_pair(*two, lambda a, b: (replace(a, cells=b.cells), replace(b, cells=a.cells))),
+    )
+
+
+def mirror(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """The whole arrangement is mirrored, left to right or upside down."""
+    sideways = bool(rng.integers(2))
+    cells = np.arange(CELLS).reshape(GRID, GRID)
+    moved = (cells[:, ::-1] if sideways else cells[::-1]).ravel().tolist()
+    word = "left to right" if sideways else "upside down"
+    return Edit("mirror", f"mirror the picture {word}", lambda other: other.map_cells(moved))
+
+
+def add(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """A new thing, wholly described."""
+    place = _absent_shape_and_cell(scene, rng)
+    if place is None:
+        return None
+    shape, cell = place
+    colour, size = int(rng.integers(len(COLOURS))), int(rng.integers(len(SIZES)))
+    group = Group(shape, colour, size, (cell,))
+    thing = f"{SIZES[size]} {COLOURS[colour]} {SHAPES[shape]}"
+    words = _say(rng, "add a {} at the {}", "with a {} at the {}")
+    return Edit(
+        "add",
+        words.format(thing, CELL_NAMES[cell]),
+        _change_free_cell(cell, lambda s: None if s.group(shape) else group),
+    )
+
+
+def add_alike(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """A new shape with the colour and size of one that is there."""
+    place = _absent_shape_and_cell(scene, rng)
+    if place is None:
+        return None
+    shape, cell = place
+    model = _any_group(scene, rng)
+
+    def fill(other: Scene) -> Group | None:
+        like = other.group(model.shape)
+        if like is None or other.group(shape) is not None:
+            return None
+        return Group(shape, like.colour, like.size, (cell,))
+
+    return Edit(
+        "add alike",
+        f"add a {SHAPES[shape]} like the {_name(model)} at the {CELL_NAMES[cell]}",
+        _change_free_cell(cell, fill),
+    )
+
+
+def remove(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One group goes."""
+    group = _any_group(scene, rng)
+    words = _say(rng, "remove the {}", "without the {}", "take the {} away")
+
+    def change(other: Scene) -> Scene | None:
+        return other.without_shape(group.shape) if len(other.groups) > 1 else None
+
+    return Edit("remove", words.format(_name(group)), change)
+
+
+def count(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One more of a kind that is there."""
+    group = _any_group(scene, rng)
+    cell = _pick(rng, scene.free_cells)
+    if cell is None or len(group.cells) >= MOST_OF_A_KIND:
+        return None
+
+    def fill(other: Scene) -> Group | None:
+        more = other.group(group.shape)
+        return replace(more, cells=tuple(sorted((*more.cells, cell)))) if more else None
+
+    words = _say(rng, "one more {} at the {}", "another {} at the {}")
+    return Edit(
+        "count",
+        words.format(SHAPES[group.shape], CELL_NAMES[cell]),
+        _change_free_cell(cell, fill),
+    )
+
+
+def restyle(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """Filled shapes become outlines, or the other way."""
+    style = 1 - scene.style
+    words = ("fill the shapes with colour", "as an outline drawing")[style]
+    return Edit("style", words, lambda other: replace(other, style=style))
+
+
+def change_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """Day becomes night, or night day."""
+    time = 1 - scene.time
+    words = _say(rng, "the same at {}", "make it {}").format(TIMES[time])
+    return Edit("night", words, lambda other: replace(other, time=time))
+
+
+ABSOLUTE: dict[str, MakeEdit] = {
+    "colour": recolour,
+    "add": add,
+    "style": restyle,
+    "night": change_time,
+}
+RELATIONAL: dict[str, MakeEdit] = {
+    "match colour": match_colour,
+    "swap colours": swap_colours,
+    "size": resize,
+    "position": move,
+    "swap places": swap_places,
+    "mirror": mirror,
+    "add alike": add_alike,
+    "remove": remove,
+    "count": count,
+}
+KINDS = ABSOLUTE | RELATIONAL

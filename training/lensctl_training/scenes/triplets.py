@@ -1,0 +1,162 @@
+"""Triplets of scenes, in three splits that hold out whole combinations.
+
+Of the 64 pairs of a shape with a colour, 8 occur in the validation split only and 8 in the test
+split only (every shape and every colour once in each); training never shows them. A held-out
+triplet has such a pair in its query or its target, so no lookup of seen pictures can answer it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lensctl_training.scenes.edits import KINDS, MOST_GROUPS, Edit
+from lensctl_training.scenes.world import (
+    CELLS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    STYLES,
+    TIMES,
+    Group,
+    Pair,
+    Scene,
+)
+
+Split = Literal["train", "val", "test"]
+HELD_OUT: dict[Split, frozenset[Pair]] = {
+    "val": frozenset((shape, (shape + 2) % 8) for shape in range(8)),
+    "test": frozenset((shape, (3 * shape + 5) % 8) for shape in range(8)),
+}
+_SEED_OF_SPLIT: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class SceneTriplet:
+    """A query scene, the edit asked for and the scene that answers it."""
+
+    query: Scene
+    edit: Edit
+    target: Scene
+
+
+def allowed_in(split: Split, *scenes: Scene) -> bool:
+    """Whether these scenes together may be a triplet of the split."""
+    pairs = frozenset().union(*(scene.pairs for scene in scenes))
+    if split == "train":
+        return not pairs & (HELD_OUT["val"] | HELD_OUT["test"])
+    other: Split = "test" if split == "val" else "val"
+    return bool(pairs & HELD_OUT[split]) and not pairs & HELD_OUT[other]
+
+
+def random_scene(rng: np.random.Generator, shapes: list[int] | None = None) -> Scene:
+    """Two to four groups (or those of the given shapes) anywhere on the grid."""
+    if shapes is None:
+        number = int(rng.integers(2, MOST_GROUPS + 1))
+        shapes = sorted(rng.choice(len(SHAPES), number, replace=False).tolist())
+    cells = rng.permutation(CELLS).tolist()
+    groups = []
+    for shape in shapes:
+        things = 2 if rng.random() < 0.15 else 1
+        taken, cells = cells[:things], cells[things:]
+        colour, size = int(rng.integers(len(COLOURS))), int(rng.integers(len(SIZES)))
+        groups.append(Group(shape, colour, size, tuple(sorted(taken))))
+    style, time = int(rng.integers(len(STYLES))), int(rng.integers(len(TIMES)))
+    return Scene(tuple(groups), style, time)
+
+
+def random_edit(
+    scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...] = tuple(KINDS)
+) -> SceneTriplet:
+    """An edit of one of the kinds that changes the scene."""
+    while True:
+        edit = KINDS[kinds[int(rng.integers(len(kinds)))]](scene, rng)
+        target = edit.change(scene) if edit else None
+        if edit is not None and target is not None and target != scene:
+            return SceneTriplet(scene, edit, target)
+
+
+def scene_triplets(
+    split: Split, seed: int = 0, edits_per_scene: int = 4
+) -> Iterator[list[SceneTriplet]]:
+    """Endless groups of triplets; one group is different edits of one scene."""
+    rng = np.random.default_rng((seed, _SEED_OF_SPLIT[split]))
+    while True:
+        scene = random_scene(rng)
+        if split == "train" and not allowed_in("train", scene):
+            continue
+        group = distinct_edits(scene, rng, edits_per_scene, split)
+        if len(group) == edits_per_scene:
+            yield group
+
+
+def distinct_edits(
+    scene: Scene, rng: np.random.Generator, number: int, split: Split, tries: int = 60
+) -> list[SceneTriplet]:
+    """Up to `number` edits of a scene with different targets, all allowed in the split."""
+    found: dict[Scene, SceneTriplet] = {}
+    for _ in range(tries):
+        if len(found) == number:
+            break
+        triplet = random_edit(scene, rng)
+        if allowed_in(split, scene, triplet.target):
+            found.setdefault(triplet.target, triplet)
+    return list(found.values())
+
+
+def same_scene_other_edits(
+    triplet: SceneTriplet, rng: np.random.Generator, number: int
+) -> list[Scene]:
+    """Scenes that another instruction makes of the query; half of them by the same kind of edit."""
+    found: dict[Scene, None] = {}
+    kinds = (triplet.edit.kind,)
+    for attempt in range(200):
+        if len(found) == number:
+            break
+        if len(found) >= number // 2 or attempt > 40:
+            kinds = tuple(KINDS)
+        other = _try_edit(triplet.query, rng, kinds)
+        if other is not None and other not in (triplet.target, triplet.query):
+            found[other] = None
+    return list(found)
+
+
+def _try_edit(scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...]) -> Scene | None:
+    edit = KINDS[kinds[int(rng.integers(len(kinds)))]](scene, rng)
+    return edit.change(scene) if edit else None
+
+
+def same_edit_other_scenes(
+    triplet: SceneTriplet, rng: np.random.Generator, number: int
+) -> list[Scene]:
+    """Scenes that follow the instruction, but start from another scene with the same things.
+
+    The first differs from the query in the colour of one group, the others in everything but
+    the shapes and their number.
+    """
+    found: dict[Scene, None] = {}
+    for _ in range(200):
+        if len(found) == number:
+            break
+        start = _recoloured(triplet.query, rng) if not found else _redone(triplet.query, rng)
+        other = triplet.edit.change(start)
+        if other is not None and other not in (triplet.target, triplet.query, start):
+            found[other] = None
+    return list(found)
+
+
+def _recoloured(scene: Scene, rng: np.random.Generator) -> Scene:
+    group = scene.groups[int(rng.integers(len(scene.groups)))]
+    return scene.with_group(replace(group, colour=int(rng.integers(len(COLOURS)))))
+
+
+def _redone(scene: Scene, rng: np.random.Generator) -> Scene:
+    cells = rng.permutation(CELLS).tolist()
+    fresh = random_scene(rng, [group.shape for group in scene.groups])
+    groups = []
+    for old, new in zip(scene.groups, fresh.groups, strict=True):
+        number = len(old.cells)
+        taken, cells = cells[:number], cells[number:]
+        groups.append(replace(new, cells=tuple(sorted(taken))))
+    return replace(fresh, groups=tuple(groups))
