@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from lensctl.errors import ModelError
 
+# The hub is switched off before open_clip imports its client: opening a model never downloads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-import open_clip  # noqa: E402 - the hub is switched off before its client is imported
-from open_clip.transformer import text_global_pool  # noqa: E402
+import open_clip
+from open_clip.transformer import text_global_pool
+
+Backbone = Any
+"""An open_clip CLIP, CustomTextCLIP or CoCa: a torch module without type hints."""
 
 
 def backbone_config(backbone: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def backbone_config(backbone: str | Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def build_backbone(backbone: str | Mapping[str, Any], image_size: int | None = None) -> nn.Module:
+def build_backbone(backbone: str | Mapping[str, Any], image_size: int | None = None) -> Backbone:
     """A randomly initialised open_clip CLIP, CustomTextCLIP or CoCa without its caption decoder.
 
     Args:
@@ -60,7 +64,7 @@ def build_backbone(backbone: str | Mapping[str, Any], image_size: int | None = N
     return open_clip.CustomTextCLIP(**config) if custom_text else open_clip.CLIP(**config)
 
 
-def set_grad_checkpointing(model: nn.Module, enable: bool = True) -> None:
+def set_grad_checkpointing(model: Backbone, enable: bool = True) -> None:
     """Recompute both towers' activations in the backward pass."""
     model.visual.set_grad_checkpointing(enable)
     if isinstance(model, open_clip.CLIP):
@@ -69,13 +73,13 @@ def set_grad_checkpointing(model: nn.Module, enable: bool = True) -> None:
         model.text.set_grad_checkpointing(enable)
 
 
-def encode_images(model: nn.Module, pixels: Tensor) -> Tensor:
+def encode_images(model: Backbone, pixels: Tensor) -> Tensor:
     """(N, 3, S, S) pixels -> (N, E), unnormalised."""
     features = model.visual(pixels)
     return features[0] if isinstance(features, tuple) else features
 
 
-def encode_texts(model: nn.Module, ids: Tensor, *, mask_padding: bool = False) -> Tensor:
+def encode_texts(model: Backbone, ids: Tensor, *, mask_padding: bool = False) -> Tensor:
     """(N, T) token ids -> (N, E), unnormalised.
 
     Args:
@@ -89,7 +93,7 @@ def encode_texts(model: nn.Module, ids: Tensor, *, mask_padding: bool = False) -
     return _encode_clip_texts(model, ids, mask_padding)
 
 
-def _encode_clip_texts(model: nn.Module, ids: Tensor, mask_padding: bool) -> Tensor:
+def _encode_clip_texts(model: Backbone, ids: Tensor, mask_padding: bool) -> Tensor:
     """open_clip's CLIP.encode_text, for any length and with an optional padding mask."""
     dtype = model.transformer.get_cast_dtype()
     length = ids.shape[1]

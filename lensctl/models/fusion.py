@@ -11,8 +11,8 @@ not state (layer norm, logit cap, per-dimension scale) follow the published infe
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm, relu, softplus
 from torch.utils.checkpoint import checkpoint
 
 LOGIT_CAP = 50.0
@@ -42,7 +42,7 @@ class OffsetLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], 1.0 + self.scale, self.bias, LAYER_NORM_EPS)
+        return layer_norm(x, x.shape[-1:], 1.0 + self.scale, self.bias, LAYER_NORM_EPS)
 
 
 class HeadDimScale(nn.Module):
@@ -65,7 +65,7 @@ class PerDimScale(nn.Module):
         self.per_dim_scale = nn.Parameter(torch.zeros(head_dim))
 
     def forward(self, query: Tensor) -> Tensor:
-        return query * (self.factor * F.softplus(self.per_dim_scale))
+        return query * (self.factor * softplus(self.per_dim_scale))
 
 
 class CappedAttention(nn.Module):
@@ -120,7 +120,7 @@ class FusionLayer(nn.Module):
         """(N, T, width) -> (N, T, width)."""
         normed = self.attention_norm(x)
         x = x + self.attention(normed, normed)
-        return x + self.ffn_out(F.relu(self.ffn_in(self.ffn_norm(x))))
+        return x + self.ffn_out(relu(self.ffn_in(self.ffn_norm(x))))
 
 
 class MultimodalEncoder(nn.Module):

@@ -28,13 +28,10 @@ class MagicLens(nn.Module):
         super().__init__()
         self.config = config
         self.clip = build_backbone(config.backbone, config.preprocessing.size)
-        self.embedding_dim = int(backbone_config(config.backbone)["embed_dim"])
+        backbone = backbone_config(config.backbone)
+        self.embedding_dim = int(backbone["embed_dim"])
+        self.context_length = int(backbone["text_cfg"].get("context_length", 77))
         self.fusion = build_fusion(config, self.embedding_dim)
-
-    @property
-    def context_length(self) -> int:
-        """Tokens that the text tower reads."""
-        return int(self.clip.context_length)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) preprocessed pixels -> (N, E) embeddings, unnormalised."""

@@ -1,0 +1,184 @@
+"""A model on disk: one folder that holds everything and needs no network.
+
+    config.json         what the model is (this module's schema), sizes and hashes of the files
+    model.safetensors   all weights, float32
+    text.onnx, image.onnx, fusion.onnx
+                        the query side's graphs; their weights lie in model.safetensors
+    empty_text.npy      the embedding of "", so that a target needs no text tower
+    README.md           the model card
+
+Reading imports no torch; `save_model_folder` does.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lensctl.errors import ModelError, StorageError
+from lensctl.models.config import MagicLensConfig
+from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
+
+if TYPE_CHECKING:
+    from lensctl.models.index_side import TorchIndexSide
+    from lensctl.models.magiclens import MagicLens
+    from lensctl.models.query_side import OnnxQuerySide
+
+FORMAT = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+EMPTY_TEXT = "empty_text.npy"
+CARD = "README.md"
+_MAX_CONFIG = 2**20
+
+
+@dataclass
+class ModelFolder:
+    """A model folder whose config was read; implements `interface.Model`."""
+
+    path: Path
+    config: MagicLensConfig
+    info: ModelInfo
+    files: Mapping[str, Mapping[str, Any]]
+    context_length: int = 77
+    variable_text_length: bool = False
+
+    def query_side(self) -> "OnnxQuerySide":
+        """The torch-free side. Raises ModelError where a file is missing or damaged."""
+        from lensctl.models.query_side import OnnxQuerySide
+
+        return OnnxQuerySide(self)
+
+    def index_side(self, device: str = "auto", precision: str = "auto") -> "TorchIndexSide":
+        """The batch side, in torch."""
+        from lensctl.models.index_side import TorchIndexSide
+
+        return TorchIndexSide(self, device, precision)
+
+    def file(self, name: str) -> Path:
+        """A file of the folder, present and of the recorded size. Raises ModelError."""
+        path = self.path / name
+        expected = self.files.get(name, {}).get("bytes")
+        if not path.is_file():
+            raise _unusable(self.path, f"{name} is missing")
+        if expected is not None and path.stat().st_size != expected:
+            raise _unusable(self.path, f"{name} has not the {expected} bytes that it should")
+        return path
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Read and check a model folder's config; no weights are read. Raises ModelError."""
+    config = path / CONFIG
+    if not config.is_file():
+        raise _unusable(path, f"there is no {CONFIG}")
+    if config.stat().st_size > _MAX_CONFIG:
+        raise _unusable(path, f"{CONFIG} is larger than {_MAX_CONFIG} bytes")
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
+        return ModelFolder(
+            path=path,
+            config=MagicLensConfig.from_dict(values["model"]),
+            info=info_from_dict(values["info"]),
+            files=dict(values["files"]),
+            context_length=int(values["context_length"]),
+            variable_text_length=bool(values["variable_text_length"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _unusable(path, f"{CONFIG} is wrong: {error}") from error
+
+
+def save_model_folder(
+    module: "MagicLens",
+    config: MagicLensConfig,
+    path: Path,
+    *,
+    name: str,
+    licence: str,
+    description: str,
+    source: str = "",
+    curves: Mapping[QueryKind, ScoreCurve] | None = None,
+    overwrite: bool = False,
+) -> ModelFolder:
+    """Write a trained or converted model as a folder that `open_model` opens.
+
+    The folder appears whole or not at all. Weights are saved in float32; the query side's graphs
+    are written and compared with the module.
+
+    Args:
+        module: any device, any float dtype; it is left unchanged.
+        config: what `module` was built from.
+        path: of the folder to make.
+        name: the model's name, normally the folder's.
+        licence: SPDX identifier, or what is known of the weights' licence.
+        description: one sentence for `lensctl models list`.
+        source: where the weights come from: an address, a file and its sha256, a training run.
+        curves: calibrated relevance per kind of query; the family's defaults where absent.
+        overwrite: replace what is at `path`.
+
+    Raises:
+        StorageError: `path` exists and `overwrite` is false.
+        ModelError: the query side does not agree with the module.
+    """
+    from lensctl.models.write import write_model
+
+    with new_folder(path, overwrite=overwrite) as folder:
+        write_model(
+            module,
+            config,
+            folder,
+            name=name,
+            licence=licence,
+            description=description,
+            source=source,
+            curves=curves,
+        )
+    return open_folder(path)
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A hidden folder beside `path` that takes its name when the block ends without an error."""
+    if path.exists() and not overwrite:
+        raise StorageError(
+            f"{path} exists already",
+            next_step="choose another name, or remove it first: lensctl models remove NAME",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        folder.rename(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def info_to_dict(info: ModelInfo) -> dict[str, Any]:
+    """Plain JSON values."""
+    return asdict(info)
+
+
+def info_from_dict(values: Mapping[str, Any]) -> ModelInfo:
+    """Inverse of `info_to_dict`; unknown fields are errors (TypeError), wrong types ValueErrors."""
+    known = {field.name: field.type for field in fields(ModelInfo)}
+    for key, value in values.items():
+        if known.get(key) in (int, str) and not isinstance(value, known[key]):  # type: ignore[arg-type]
+            raise ValueError(f"{key} should not be {value!r}")
+    curves = {kind: ScoreCurve(**curve) for kind, curve in values.get("curves", {}).items()}
+    return ModelInfo(**{**values, "curves": curves})
+
+
+def _unusable(path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"the model folder {path} cannot be used",
+        why=why,
+        next_step="pull or convert the model again: lensctl models pull NAME",
+    )

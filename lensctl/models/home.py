@@ -1,0 +1,29 @@
+"""Where models live, and what a model may be called."""
+
+import os
+import re
+from pathlib import Path
+
+from lensctl.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def models_home() -> Path:
+    """`LENSCTL_MODELS`, or the folder `models` in the user's data folder. It may not exist yet."""
+    if place := os.environ.get("LENSCTL_MODELS"):
+        return Path(place).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("lensctl") / "models"
+
+
+def model_path(name: str) -> Path:
+    """The folder of a named model, present or not. Raises UsageError for an impossible name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a model",
+            why="a name is 1 to 64 small letters, digits, dots, dashes or underscores",
+            next_step="choose another name, or give the path of a model folder",
+        )
+    return models_home() / name

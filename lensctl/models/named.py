@@ -1,0 +1,102 @@
+"""The models that `lensctl models pull` knows: where their weights are, and under what licence.
+
+Nothing here is downloaded unless it is asked for by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["magiclens", "open_clip", "transformers"]
+"""How a weights file is laid out: the published MagicLens pickle, an open_clip state dict or a
+transformers CLIPModel, both in safetensors."""
+
+_MAGICLENS = "https://storage.googleapis.com/gresearch/magiclens/models"
+_HUB = "https://huggingface.co"
+_MAGICLENS_LICENCE = "CC-BY-4.0 (weights, as the repository's README states), Apache-2.0 (code)"
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that can be pulled.
+
+    Args:
+        url: of the weights file, https.
+        layout: of that file.
+        description: one sentence for `lensctl models list`.
+        licence: of the weights.
+        homepage: where the model is described.
+        backbone: open_clip name, for the layouts that do not tell it.
+        sum_weight: of the text, for models without a fusion of their own.
+        sum_of_units: as in `MagicLensConfig`.
+        sha256: of the file, where the publisher or we know it.
+    """
+
+    url: str
+    layout: Layout
+    description: str
+    licence: str
+    homepage: str
+    backbone: str = ""
+    sum_weight: float = 1.0
+    sum_of_units: bool = True
+    sha256: str = ""
+
+
+def _clip(backbone: str, repository: str, description: str, licence: str) -> NamedModel:
+    return NamedModel(
+        url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+        layout="open_clip",
+        description=description,
+        licence=licence,
+        homepage=f"{_HUB}/{repository}",
+        backbone=backbone,
+    )
+
+
+def _bge(size: str, backbone: str) -> NamedModel:
+    return NamedModel(
+        url=f"{_HUB}/BAAI/BGE-VL-{size}/resolve/main/model.safetensors",
+        layout="transformers",
+        description=f"BGE-VL-{size}: CLIP trained on MegaPairs, sum of photo and words",
+        licence="MIT",
+        homepage=f"{_HUB}/BAAI/BGE-VL-{size}",
+        backbone=backbone,
+        sum_of_units=False,
+    )
+
+
+def _magiclens(size: str) -> NamedModel:
+    return NamedModel(
+        url=f"{_MAGICLENS}/magic_lens_clip_{size}.pkl",
+        layout="magiclens",
+        description=f"MagicLens {size} as published (CLIP backbone)",
+        licence=_MAGICLENS_LICENCE,
+        homepage="https://github.com/google-deepmind/magiclens",
+    )
+
+
+NAMED: Mapping[str, NamedModel] = {
+    "magiclens-base": _magiclens("base"),
+    "magiclens-large": _magiclens("large"),
+    "bge-vl-base": _bge("base", "ViT-B-16-quickgelu"),
+    "bge-vl-large": _bge("large", "ViT-L-14-quickgelu"),
+    "clip-vit-b-16": _clip(
+        "ViT-B-16-quickgelu",
+        "timm/vit_base_patch16_clip_224.openai",
+        "OpenAI CLIP ViT-B/16, sum of photo and words: a baseline",
+        "MIT",
+    ),
+    "clip-vit-l-14": _clip(
+        "ViT-L-14-quickgelu",
+        "timm/vit_large_patch14_clip_224.openai",
+        "OpenAI CLIP ViT-L/14, sum of photo and words: a baseline",
+        "MIT",
+    ),
+    "clip-vit-b-32-laion2b": _clip(
+        "ViT-B-32",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "OpenCLIP ViT-B/32 trained on LAION-2B, sum of photo and words: small and fast",
+        "MIT",
+    ),
+}

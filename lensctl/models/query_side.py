@@ -1,0 +1,137 @@
+"""The torch-free side of a model folder: three small onnxruntime sessions, opened when needed.
+
+A query by a library photo runs the text tower and the fusion, an image-only query the fusion
+alone; only an outside photo opens the image tower. Weights are mapped from `model.safetensors`.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from lensctl.errors import ModelError
+from lensctl.models.folder import EMPTY_TEXT, WEIGHTS, ModelFolder
+from lensctl.models.interface import Floats, Preprocessor
+from lensctl.models.safetensors_file import read_layout
+from lensctl.models.tokenizer import is_truncated, token_ids, tokenize
+
+UNIT_NORM_EPS = 1e-12
+
+
+class OnnxQuerySide:
+    """Implements `interface.QuerySide`."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.info = folder.info
+        self.preprocess: Preprocessor = folder.config.preprocessing
+        self._folder = folder
+        self._context_length = folder.context_length
+        read_layout(folder.file(WEIGHTS))
+
+    def encode_images(self, pixels: Floats) -> Floats:
+        """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised."""
+        return _run(self._image_session, pixels=pixels.astype(np.float32, copy=False))
+
+    def make_targets(self, embeddings: Floats) -> Floats:
+        """(N, E) embeddings -> (N, D) unit targets: the lens applied to (photo, "")."""
+        empty = np.broadcast_to(self._empty_text, embeddings.shape)
+        return self._fuse(embeddings, empty)
+
+    def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
+        """(N, E) embeddings and N instructions -> (N, D) unit queries, compared with targets."""
+        return self._fuse(embeddings, self._embed_texts(instructions))
+
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """N texts -> (N, T) unit vectors, compared with text keys."""
+        return unit(self._embed_texts(texts))
+
+    def text_keys(self, embeddings: Floats) -> Floats:
+        """(N, E) embeddings -> (N, T) unit text keys."""
+        return unit(embeddings)
+
+    def truncated(self, text: str) -> bool:
+        """Whether the text is longer than the model reads, so that its end is cut."""
+        return is_truncated(text, self._context_length)
+
+    def _fuse(self, embeddings: Floats, texts: Floats) -> Floats:
+        images = embeddings.astype(np.float32, copy=False)
+        return _run(self._fusion_session, images=images, texts=np.ascontiguousarray(texts))
+
+    def _embed_texts(self, texts: Sequence[str]) -> Floats:
+        """N texts -> (N, E), unnormalised; texts without words share the kept embedding."""
+        out = np.tile(self._empty_text, (len(texts), 1))
+        worded = [row for row, text in enumerate(texts) if len(token_ids(text)) > 2]
+        if worded:
+            ids = tokenize([texts[row] for row in worded], self._context_length)
+            out[worded] = _run(self._text_session, ids=self._shortened(ids))
+        return out
+
+    def _shortened(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Without the padding after the longest text: a causal tower never looks there."""
+        if not self._folder.variable_text_length:
+            return ids
+        return ids[:, : int(ids.argmax(axis=1).max()) + 1]
+
+    @cached_property
+    def _empty_text(self) -> Floats:
+        path = self._folder.file(EMPTY_TEXT)
+        try:
+            vector = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            raise _damaged(self._folder, EMPTY_TEXT, str(error)) from error
+        if vector.shape != (1, self.info.embedding_dim) or vector.dtype != np.float32:
+            raise _damaged(self._folder, EMPTY_TEXT, "it holds something else")
+        return vector
+
+    @cached_property
+    def _text_session(self) -> ort.InferenceSession:
+        return _open(self._folder, "text.onnx")
+
+    @cached_property
+    def _image_session(self) -> ort.InferenceSession:
+        return _open(self._folder, "image.onnx")
+
+    @cached_property
+    def _fusion_session(self) -> ort.InferenceSession:
+        return _open(self._folder, "fusion.onnx")
+
+
+def unit(vectors: Floats) -> Floats:
+    """(N, D) -> (N, D) float32 of unit length; zero stays zero."""
+    vectors = vectors.astype(np.float32, copy=False)
+    squares = np.einsum("nd,nd->n", vectors, vectors)[:, None]
+    return vectors / np.sqrt(squares + np.float32(UNIT_NORM_EPS))
+
+
+def session_options() -> ort.SessionOptions:
+    """Options for a process that asks once: weights stay mapped where they are.
+
+    onnxruntime would copy every weight into a layout that is faster in the long run; for a few
+    queries the copying costs more than it saves.
+    """
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.log_severity_level = 3
+    return options
+
+
+def _open(folder: ModelFolder, name: str) -> ort.InferenceSession:
+    path = folder.file(name)
+    try:
+        return ort.InferenceSession(path, session_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public base class
+        raise _damaged(folder, name, str(error).splitlines()[0]) from error
+
+
+def _run(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Floats:
+    return np.asarray(session.run(None, inputs)[0], dtype=np.float32)
+
+
+def _damaged(folder: ModelFolder, name: str, why: str) -> ModelError:
+    return ModelError(
+        f"{name} of the model {folder.info.name!r} cannot be used",
+        why=why,
+        next_step="pull or convert the model again",
+    )

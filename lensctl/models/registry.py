@@ -1,0 +1,95 @@
+"""Models by name: what is embedded, what is on this machine, what can be pulled. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lensctl.errors import LensctlError, ModelError
+from lensctl.models.folder import CONFIG, open_folder
+from lensctl.models.home import model_path, models_home
+from lensctl.models.interface import Model, ModelInfo
+from lensctl.models.named import NAMED
+
+EMBEDDED = "mini"
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A line of `lensctl models list`.
+
+    `info` is None for what is not on this machine, and for a damaged folder, whose `problem` says
+    what is wrong.
+    """
+
+    name: str
+    description: str
+    licence: str
+    present: bool
+    info: ModelInfo | None = None
+    path: Path | None = None
+    problem: str = ""
+
+
+def open_model(name_or_path: str) -> Model:
+    """A model that is on this machine. Never reaches the network.
+
+    Args:
+        name_or_path: a name, or the path of a model folder (it holds a separator, or the folder
+            has a config.json).
+
+    Raises ModelError where it is not here, with the command that gets it.
+    """
+    if name_or_path == EMBEDDED:
+        return _open_embedded()
+    path = Path(name_or_path).expanduser()
+    if path.parent != Path() or (path / CONFIG).is_file():
+        return open_folder(path)
+    folder = model_path(name_or_path)
+    if folder.is_dir():
+        return open_folder(folder)
+    raise _absent(name_or_path)
+
+
+def list_models() -> list[ListedModel]:
+    """The embedded model, then all others by name: present ones and those that can be pulled."""
+    home = models_home()
+    names = {path.name for path in home.glob("[!.]*/") if (path / CONFIG).exists()}
+    others = [_listed(name) for name in sorted(names | NAMED.keys())]
+    return [_embedded(), *others]
+
+
+def _embedded() -> ListedModel:
+    try:
+        info = _open_embedded().info
+    except LensctlError as error:
+        return ListedModel(EMBEDDED, "the embedded default", "", False, problem=error.what)
+    return ListedModel(EMBEDDED, info.description, info.licence, True, info)
+
+
+def _listed(name: str) -> ListedModel:
+    path = models_home() / name
+    known = NAMED.get(name)
+    if not path.is_dir() and known is not None:
+        return ListedModel(name, known.description, known.licence, False)
+    try:
+        info = open_folder(path).info
+    except ModelError as error:
+        return ListedModel(name, "", "", True, path=path, problem=error.why)
+    return ListedModel(name, info.description, info.licence, True, info, path)
+
+
+def _open_embedded() -> Model:
+    from lensctl.models.mini import open_mini
+
+    return open_mini()
+
+
+def _absent(name: str) -> ModelError:
+    if name in NAMED:
+        return ModelError(
+            f"the model {name!r} is not on this machine", next_step=f"lensctl models pull {name}"
+        )
+    return ModelError(
+        f"there is no model named {name!r}",
+        why=f"known names: {', '.join([EMBEDDED, *sorted(NAMED)])}",
+        next_step="lensctl models list",
+    )

@@ -1,0 +1,112 @@
+"""The writing half of the model folder; everything here needs torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lensctl.models.backbone import backbone_config
+from lensctl.models.card import model_card
+from lensctl.models.config import MagicLensConfig
+from lensctl.models.curves import default_curves
+from lensctl.models.export import export_query_side, has_variable_text_length
+from lensctl.models.folder import (
+    CARD,
+    CONFIG,
+    EMPTY_TEXT,
+    FORMAT,
+    WEIGHTS,
+    info_to_dict,
+    open_folder,
+)
+from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
+from lensctl.models.magiclens import MagicLens, count_parameters
+from lensctl.models.tokenizer import tokenize
+from lensctl.models.verify import verify_query_side
+from lensctl.models.weights import (
+    encoder_fingerprint,
+    lens_fingerprint,
+    load_module,
+    save_weights,
+)
+
+
+def write_model(
+    module: MagicLens,
+    config: MagicLensConfig,
+    folder: Path,
+    *,
+    name: str,
+    licence: str,
+    description: str,
+    source: str,
+    curves: Mapping[QueryKind, ScoreCurve] | None,
+) -> None:
+    """Fill an existing empty folder; see `folder.save_model_folder`."""
+    config = _self_contained(config)
+    save_weights(module, folder / WEIGHTS)
+    # The copy reads what was written, in float32 on the CPU, so that the check covers the file.
+    saved = load_module(config, folder / WEIGHTS)
+    np.save(folder / EMPTY_TEXT, _empty_text(saved), allow_pickle=False)
+    export_query_side(saved, config, folder)
+    info = _info(saved, config, name, licence, description, source, curves)
+    (folder / CARD).write_text(model_card(info, config), encoding="utf-8")
+    values = {
+        "format": FORMAT,
+        "model": config.to_dict(),
+        "info": info_to_dict(info),
+        "context_length": saved.context_length,
+        "variable_text_length": has_variable_text_length(config),
+        "files": {path.name: _file_facts(path) for path in sorted(folder.iterdir())},
+    }
+    (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    verify_query_side(saved, open_folder(folder))
+
+
+def _self_contained(config: MagicLensConfig) -> MagicLensConfig:
+    """With the backbone spelled out, so that no later open_clip can read the name differently."""
+    values = config.to_dict() | {"backbone": backbone_config(config.backbone)}
+    return MagicLensConfig.from_dict(values)
+
+
+def _empty_text(module: MagicLens) -> np.ndarray:
+    """(1, E) float32: the text embedding that every target uses."""
+    with torch.inference_mode():
+        return module.encode_text(torch.from_numpy(tokenize([""], module.context_length))).numpy()
+
+
+def _info(
+    module: MagicLens,
+    config: MagicLensConfig,
+    name: str,
+    licence: str,
+    description: str,
+    source: str,
+    curves: Mapping[QueryKind, ScoreCurve] | None,
+) -> ModelInfo:
+    state = module.state_dict()
+    encoder = encoder_fingerprint(config, state)
+    return ModelInfo(
+        name=name,
+        encoder_fingerprint=encoder,
+        lens_fingerprint=lens_fingerprint(config, state, encoder),
+        image_size=config.preprocessing.size,
+        embedding_dim=module.embedding_dim,
+        target_dim=module.embedding_dim,
+        text_dim=module.embedding_dim,
+        licence=licence,
+        description=description,
+        source=source,
+        parameters=count_parameters(module),
+        curves=dict(curves if curves is not None else default_curves(config.fusion)),
+    )
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
