@@ -10,6 +10,13 @@ from typing import NoReturn
 import typer
 
 from lensctl import __version__
+from lensctl.cli.check import check
+from lensctl.cli.demo import demo
+from lensctl.cli.forget import forget
+from lensctl.cli.index import index
+from lensctl.cli.query import query
+from lensctl.cli.relocate import relocate
+from lensctl.cli.status import status
 from lensctl.errors import LensctlError, StorageError
 
 app = typer.Typer(
@@ -39,6 +46,10 @@ def _root(
     ),
 ) -> None:
     pass
+
+
+for _command in (index, query, status, forget, relocate, check, demo):
+    app.command()(_command)
 
 
 def main() -> NoReturn:

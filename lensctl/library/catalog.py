@@ -209,13 +209,43 @@ class Catalog:
         found: dict[int, ContentFacts] = {}
         for row in rows:
             keywords = tuple(json.loads(row[14])) if row[14] else ()
-            found.setdefault(row[0], ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords))
+            facts = ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords)  # type: ignore[call-arg]
+            found.setdefault(facts.content_id, facts)
         return found
 
-    def photo_count(self) -> int:
-        """How many photos results may show."""
+    def photos_under(self, path: bytes) -> int:
+        """How many photos are known at or under a path."""
+        condition, values = folder_condition(path)
         return int(
-            self.connection.execute(f"SELECT count(*) FROM photos WHERE {VISIBLE}").fetchone()[0]
+            self.connection.execute(
+                f"SELECT count(*) FROM photos WHERE 1 {condition}", values
+            ).fetchone()[0]
+        )
+
+    def state_counts(self) -> dict[str, int]:
+        """Photos that are searchable, offline (searchable too), excluded, unreadable."""
+        row = self.connection.execute(
+            f"SELECT coalesce(sum({VISIBLE}), 0), coalesce(sum(state = 'offline'), 0),"
+            " coalesce(sum(state = 'excluded'), 0), count(error) FROM photos"
+        ).fetchone()
+        return dict(zip(("searchable", "offline", "excluded", "unreadable"), row, strict=True))
+
+    def root_facts(self) -> list[tuple[bytes, int, int, str | None]]:
+        """(path, photos, photos offline, last indexed) of every root."""
+        return list(
+            self.connection.execute(
+                "SELECT roots.path, count(photos.id), coalesce(sum(state = 'offline'), 0),"
+                " last_indexed FROM roots LEFT JOIN photos ON photos.root_id = roots.id"
+                " GROUP BY roots.id ORDER BY roots.path"
+            )
+        )
+
+    def errors(self) -> list[tuple[bytes, str]]:
+        """(path, reason) of every photo that could not be read."""
+        return list(
+            self.connection.execute(
+                "SELECT path, error FROM photos WHERE error NOT NULL ORDER BY path"
+            )
         )
 
 

@@ -84,15 +84,22 @@ class Indexer:
     Args:
         library: the library; made when missing.
         model: whose vectors to keep; loaded only when a photo must be encoded.
+        model_name: the name or folder it was opened by; queries will open it by that.
         options: how.
         watcher: is told of the progress.
     """
 
     def __init__(
-        self, library: Library, model: Model, options: IndexOptions, watcher: Watcher
+        self,
+        library: Library,
+        model: Model,
+        model_name: str,
+        options: IndexOptions,
+        watcher: Watcher,
     ) -> None:
         self._library = library
         self._model = model
+        self._model_name = model_name
         self._options = options
         self._watcher = watcher
         self._side: IndexSide | None = None
@@ -106,7 +113,7 @@ class Indexer:
         started = time.monotonic()
         with self._library.writing() as recorder:
             lens = recorder.register(self._model.info)
-            recorder.set_fact("model", self._model.info.name)
+            recorder.set_fact("model", self._model_name)
             for folder in folders or [path for _, path in recorder.roots()]:
                 self._index_folder(recorder, lens, folder)
                 if self.summary.stopped:
@@ -341,5 +348,3 @@ class _BatchSize:
         else:
             self._fixed = True
         self._best = min(self._best, cost)
-
-

@@ -1,8 +1,8 @@
 """A library on disk: one folder that can be moved as a whole.
 
-    catalog.sqlite   the truth: photos, facts, vectors
-    search/          caches for searching; deletable at any moment
-    write.lock       held by the one process that writes
+catalog.sqlite   the truth: photos, facts, vectors
+search/          caches for searching; deletable at any moment
+write.lock       held by the one process that writes
 """
 
 import contextlib
@@ -44,17 +44,26 @@ class Library:
         """Whether there is a catalog in the folder."""
         return self.catalog_path.exists()
 
+    def require(self) -> None:
+        """Raise NoLibraryError where there is no library here."""
+        if not self.exists():
+            raise NoLibraryError(
+                f"there is no photo library in {self.folder}",
+                next_step="make one: lensctl index ~/Photos",
+            )
+
+    def drop_search_files(self) -> None:
+        """Delete the caches: what was forgotten must not stay in them."""
+        for path in self.search_folder.glob("*"):
+            path.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[Catalog]:
         """The catalog, for reading; works while another process writes.
 
         Raises NoLibraryError, LibraryError, LibraryDamagedError.
         """
-        if not self.exists():
-            raise NoLibraryError(
-                f"there is no photo library in {self.folder}",
-                next_step="make one: lensctl index ~/Photos",
-            )
+        self.require()
         with sqlite_errors(self.catalog_path), contextlib.closing(self.connect()) as connection:
             catalog = Catalog(connection)
             catalog.require_known_schema()

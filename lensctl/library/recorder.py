@@ -206,9 +206,7 @@ class Recorder(Catalog):
                 f"UPDATE contents SET orphaned = ? WHERE orphaned IS NULL AND {_UNPLACED}",
                 (now.isoformat(timespec="seconds"),),
             )
-            self.delete_contents(
-                "contents.orphaned < ?", (limit.isoformat(timespec="seconds"),)
-            )
+            self.delete_contents("contents.orphaned < ?", (limit.isoformat(timespec="seconds"),))
 
     def delete_contents(self, condition: str, values: Sequence[object] = ()) -> None:
         """Delete contents with their vectors, and make search files stale where any went."""

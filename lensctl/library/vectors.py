@@ -9,13 +9,15 @@ change is therefore set to the number in its header after writing: whatever alte
 alters that time, and then, and only then, the CRC is computed.
 """
 
+import dataclasses
+import errno
 import json
 import os
 import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -65,7 +67,7 @@ class Header:
 
     def pack(self) -> bytes:
         """The header page: magic, CRC of the text, length, text, zeros."""
-        text = json.dumps(asdict(self)).encode()
+        text = json.dumps(dataclasses.asdict(self)).encode()
         page = _MAGIC + struct.pack("<II", zlib.crc32(text), len(text)) + text
         return page.ljust(_HEADER_BYTES, b"\0")
 
@@ -85,7 +87,6 @@ class SearchFile:
     """An open search file.
 
     Attributes:
-        content_ids: (N,) int64.
         vectors: (N, dim) float32, unit length; a view into the memory map.
     """
 
@@ -93,23 +94,16 @@ class SearchFile:
         self.path = path
         self.header = header
         words = _ID_WORDS + header.dim
+        self._rows = np.empty((0, words), dtype="<f4")
         if header.rows:
-            rows = np.memmap(
-                path, dtype="<f4", mode="r", offset=_HEADER_BYTES, shape=(header.rows, words)
-            )
-        else:
-            rows = np.empty((0, words), dtype="<f4")
-        self.vectors = np.asarray(rows)[:, _ID_WORDS:]
-        self._rows = rows
-
-    @property
-    def content_ids(self) -> np.ndarray:
-        """(N,) int64 content ids, gathered from the rows."""
-        return np.ascontiguousarray(np.asarray(self._rows)[:, :_ID_WORDS]).view("<i8")[:, 0]
+            shape = (header.rows, words)
+            mapped = np.memmap(path, dtype="<f4", mode="r", offset=_HEADER_BYTES, shape=shape)
+            self._rows = np.asarray(mapped)
+        self.vectors: Floats = self._rows[:, _ID_WORDS:]
 
     def ids_at(self, rows: np.ndarray) -> np.ndarray:
         """(n,) int64 content ids of some rows."""
-        return np.ascontiguousarray(np.asarray(self._rows)[rows, :_ID_WORDS]).view("<i8")[:, 0]
+        return np.ascontiguousarray(self._rows[rows, :_ID_WORDS]).view("<i8")[:, 0]
 
 
 def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
@@ -141,8 +135,8 @@ def open_search_file(
     source = _Source(catalog, lens, space, text_keys)
     try:
         return _update(path, header, state, source, info)
-    except (PermissionError, OSError) as error:
-        if not _is_unwritable(error):
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         place = Path(tempfile.mkdtemp(prefix="lensctl-")) / path.name
         return _write_new(place, state, source, info)
@@ -159,12 +153,6 @@ def refresh_search_files(
         open_search_file(folder, catalog, lens, info, space, text_keys)
 
 
-def _is_unwritable(error: OSError) -> bool:
-    import errno
-
-    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
 def _sound_header(path: Path, info: ModelInfo, space: Space) -> Header | None:
     """The header of a file that is whole and of this lens, else None."""
     try:
@@ -179,12 +167,21 @@ def _sound_header(path: Path, info: ModelInfo, space: Space) -> Header | None:
                 return header
             if _crc(file, header.rows * header.row_bytes) != header.crc:
                 return None
-    except FileNotFoundError:
-        return None
     except OSError:
         return None
     _stamp(path, header)
     return header
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a search file is not what its header says; the whole file is read."""
+    if path.suffix != ".vec":
+        return False
+    with path.open("rb") as file:
+        header = Header.unpack(file.read(_HEADER_BYTES))
+        if header is None or os.fstat(file.fileno()).st_size < header.file_bytes:
+            return True
+        return _crc(file, header.rows * header.row_bytes) != header.crc
 
 
 def _crc(file: BinaryIO, size: int) -> int:
@@ -242,9 +239,7 @@ def _write_new(path: Path, state: VectorState, source: _Source, info: ModelInfo)
     """Write a whole file beside the old one and rename it: readers see one or the other."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     dim = info.target_dim if source.space == "target" else info.text_dim
-    empty = Header(
-        info.lens_fingerprint, source.space, dim, 0, state.epoch, 0, 0, _new_stamp(part.parent)
-    )
+    empty = Header(info.lens_fingerprint, source.space, dim, 0, state.epoch, 0, 0, _new_stamp())
     try:
         with part.open("wb") as file:
             file.write(empty.pack())
@@ -259,11 +254,10 @@ def _write_new(path: Path, state: VectorState, source: _Source, info: ModelInfo)
 def _append(path: Path, old: Header, source: _Source) -> SearchFile:
     """Add rows at the end; readers of the old header do not see them.
 
-    A process that dies in between leaves rows that no header counts: the next one writes over
-    them.
+    A process that dies in between leaves rows that no header counts; the next one writes the same
+    rows over them. Nothing is truncated: another process may have the rows mapped.
     """
     with path.open("r+b") as file:
-        file.truncate(old.file_bytes)
         header = _write_rows(file, old, source)
     _stamp(path, header)
     return SearchFile(path, header)
@@ -272,41 +266,35 @@ def _append(path: Path, old: Header, source: _Source) -> SearchFile:
 def _write_rows(file: BinaryIO, header: Header, source: _Source) -> Header:
     rows, last_id, crc = header.rows, header.last_id, header.crc
     file.seek(header.file_bytes)
-    for packed, last_id in source.blocks(header.last_id):
+    for packed, block_end in source.blocks(header.last_id):
         file.write(packed)
+        last_id = block_end
         crc = zlib.crc32(packed, crc)
         rows += len(packed) // header.row_bytes
     file.flush()
     os.fsync(file.fileno())
-    stamp = _new_stamp(Path(file.name).parent)
-    header = Header(
-        header.lens, header.space, header.dim, rows, header.epoch, last_id, crc, stamp
-    )
+    header = dataclasses.replace(header, rows=rows, last_id=last_id, crc=crc, stamp=_new_stamp())
     file.seek(0)
     file.write(header.pack())
     return header
 
 
-def _new_stamp(folder: Path) -> int:
-    """A time of change in whole seconds, which every file system can hold, never used before."""
+def _new_stamp() -> int:
+    """A time of change, random, in whole seconds, which every file system can hold."""
     second = 1_000_000_000
     return int.from_bytes(os.urandom(3), "big") * second + second
 
 
-def top_rows(vectors: Floats, query: Floats, count: int) -> tuple[np.ndarray, Floats]:
-    """Rows nearest to a query, best first, and their cosines.
-
-    Args:
-        vectors: (N, D) float32 unit rows.
-        query: (D,) float32, unit length.
-        count: how many rows, N at the most.
-    """
+def cosines_of(vectors: Floats, query: Floats) -> Floats:
+    """(N, D) unit rows and a (D,) unit query -> (N,) cosines; -2 where a row is damaged."""
     cosines = vectors @ query
-    np.nan_to_num(cosines, copy=False, nan=-2.0, posinf=-2.0, neginf=-2.0)
-    count = min(count, len(cosines))
+    return np.nan_to_num(cosines, copy=False, nan=-2.0, posinf=-2.0, neginf=-2.0)
+
+
+def top_rows(cosines: Floats, count: int) -> np.ndarray:
+    """The rows of the `count` largest of (N,) cosines, best first, ties by row."""
     if count < len(cosines):
-        rows = np.argpartition(-cosines, count)[:count] if count else np.empty(0, np.int64)
+        rows = np.argpartition(-cosines, count)[:count]
     else:
         rows = np.arange(len(cosines))
-    order = np.lexsort((rows, -cosines[rows]))
-    return rows[order], cosines[rows[order]]
+    return rows[np.lexsort((rows, -cosines[rows]))]

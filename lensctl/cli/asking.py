@@ -1,0 +1,132 @@
+"""What a user asked for, read off the arguments of `query` and `export`."""
+
+import io
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from lensctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from lensctl.library.filters import Filters
+    from lensctl.library.question import Question
+    from lensctl.library.session import Session
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A photo, words or both. `photo` is a path, or the bytes of an image that came on stdin."""
+
+    photo: Path | bytes | None
+    words: str
+
+    def question(self, session: "Session") -> "Question":
+        """The query vector. Raises PhotoError."""
+        if self.photo is None:
+            return session.ask_text(self.words)
+        photo: Path | BinaryIO
+        photo = self.photo if isinstance(self.photo, Path) else io.BytesIO(self.photo)
+        return session.ask_photo(photo, self.words)
+
+    def describe(self) -> dict[str, str]:
+        """What was asked, for people and programs: the keys "image" and "text" or "instruction"."""
+        if self.photo is None:
+            return {"text": self.words}
+        name = os.path.realpath(self.photo) if isinstance(self.photo, Path) else "-"
+        return {"image": name, "instruction": self.words}
+
+
+def read_question(
+    what: str | None, instruction: str | None, image: str | None, text: str | None
+) -> Asked:
+    """Tell an image from words.
+
+    A single argument that names an existing file is an image; one that looks like a path to an
+    image and does not exist is an error, never words. Raises UsageError.
+    """
+    if image is not None:
+        return _image_said_outright(image, what, instruction, text)
+    if text is not None:
+        if what is not None and instruction is not None:
+            raise _too_much()
+        return Asked(_photo(what) if what is not None else None, _words(text))
+    if what is None:
+        raise UsageError(
+            "there is nothing to search for",
+            next_step='lensctl query img.jpg "inside view of", or lensctl query "red barn"',
+        )
+    if instruction is not None:
+        return Asked(_photo(what), instruction.strip())
+    if what == "-" or os.path.lexists(what):
+        return Asked(_photo(what), "")
+    if _looks_like_image_path(what):
+        raise UsageError(
+            f"there is no file {what}",
+            why="it looks like the path of an image",
+            next_step=f'correct the path, or search for the words: lensctl query --text "{what}"',
+        )
+    return Asked(None, _words(what))
+
+
+def _image_said_outright(
+    image: str, what: str | None, instruction: str | None, text: str | None
+) -> Asked:
+    if instruction is not None or (what is not None and text is not None):
+        raise _too_much()
+    return Asked(_photo(image), (what or text or "").strip())
+
+
+def _too_much() -> UsageError:
+    return UsageError(
+        "more was given than one image and one text",
+        next_step='lensctl query --image img.jpg --text "inside view of"',
+    )
+
+
+def _words(text: str) -> str:
+    if words := text.strip():
+        return words
+    raise UsageError("the words to search for are empty", next_step='lensctl query "red barn"')
+
+
+def _photo(name: str) -> Path | bytes:
+    if name == "-":
+        if sys.stdin.isatty():
+            raise UsageError("an image is expected on stdin", next_step="lensctl query - < img.jpg")
+        return sys.stdin.buffer.read()
+    path = Path(name)
+    if not os.path.lexists(path):
+        raise UsageError(f"there is no file {name}", next_step="correct the path of the image")
+    if path.is_dir():
+        raise UsageError(f"{name} is a folder, not an image", next_step="name an image file")
+    return path
+
+
+def _looks_like_image_path(text: str) -> bool:
+    from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
+
+    return os.sep in text or ending_of(os.fsencode(text)) in PHOTO_ENDINGS
+
+
+def read_filters(
+    folder: Path | None,
+    after: str | None,
+    before: str | None,
+    camera: str | None,
+    near: str | None,
+    file_type: str | None,
+) -> "Filters":
+    """The filters of a search. Raises UsageError."""
+    from lensctl.library.catalog import absolute
+    from lensctl.library.filters import Filters, parse_circle, parse_date
+
+    return Filters(
+        folder=absolute(folder) if folder is not None else None,
+        after=parse_date(after) if after else None,
+        before=parse_date(before) if before else None,
+        camera=camera,
+        type=file_type,
+        near=(parse_circle(near),) if near else (),
+    )

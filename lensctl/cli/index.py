@@ -1,0 +1,202 @@
+"""`lensctl index`: folders of photos into a searchable library."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lensctl.cli.opening import model_name
+from lensctl.cli.options import (
+    DeviceOption,
+    LibraryOption,
+    ModelOption,
+    PrecisionOption,
+    QuietOption,
+)
+from lensctl.cli.terminal import GracefulStop, count, duration, note, show_path
+from lensctl.config import load_settings
+from lensctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from lensctl.library.indexer import IndexSummary
+    from lensctl.library.library import Library
+
+_LISTED = 20
+
+
+def index(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DIR]...", help="Folders to index; none: all that were indexed before."
+        ),
+    ] = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out what matches (gitignore rules); repeatable."),
+    ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option(help="Try photos again that could not be read before.")
+    ] = False,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Threads that read photos [default: one per CPU]."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Photos encoded together; 0: found by measuring.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Index folders of photos: new and changed photos are encoded, the rest is left alone.
+
+    Photos are only read. Run it again at any time, also after Ctrl-C or a crash: it goes on.
+    """
+    from lensctl.library.catalog import absolute
+    from lensctl.library.indexer import Indexer, IndexOptions
+    from lensctl.library.library import Library
+    from lensctl.models.registry import open_model
+
+    settings = load_settings(
+        library=library,
+        model=model,
+        device=device,
+        precision=precision,
+        workers=workers,
+        exclude=exclude,
+    )
+    place = Library(settings.library)
+    chosen = [_require_folder(place, folder) for folder in folders or []]
+    if not chosen and not place.exists():
+        raise UsageError(
+            "there is nothing to index yet", next_step="name a folder: lensctl index ~/Photos"
+        )
+    options = IndexOptions(
+        exclude=settings.exclude,
+        retry_errors=retry_errors,
+        max_pixels=round(settings.max_megapixels * 1e6),
+        workers=settings.workers,
+        batch_size=batch_size,
+        device=settings.device,
+        precision=settings.precision,
+    )
+    with GracefulStop() as stop, _Progress(stop, quiet) as progress:
+        name = model_name(place, settings.model)
+        indexer = Indexer(place, open_model(name), name, options, progress)
+        summary = indexer.run([absolute(folder) for folder in chosen])
+    if as_json:
+        print(json.dumps(_as_json(summary)))
+    elif not quiet:
+        _print(summary)
+    if stop.signal:
+        sys.exit(stop.exit_code)
+
+
+def _require_folder(place: "Library", folder: Path) -> Path:
+    """The folder, where it is one or was indexed before (then it may be offline)."""
+    from lensctl.library.catalog import absolute
+
+    if folder.is_dir():
+        return folder
+    if place.exists():
+        with place.reading() as catalog:
+            if absolute(folder) in (path for _, path in catalog.roots()):
+                return folder
+    what = "is not a folder" if folder.exists() else "does not exist"
+    raise UsageError(
+        f"{folder} {what}", next_step="name a folder of photos: lensctl index ~/Photos"
+    )
+
+
+class _Progress:
+    """The progress bar: on a terminal only, and gone when the work is done."""
+
+    def __init__(self, stop: GracefulStop, quiet: bool) -> None:
+        self._stop = stop
+        self._quiet = quiet
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def scanning(self, folder: bytes) -> None:
+        if not self._quiet and sys.stderr.isatty():
+            note(f"looking through {show_path(folder)}")
+
+    def encoding(self, photos: int, seconds_per_photo: float) -> None:
+        from tqdm import tqdm
+
+        if not self._quiet:
+            least = duration(photos * seconds_per_photo)
+            note(f"{count(photos, 'photo')} to read; encoding alone takes about {least}")
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = tqdm(
+            total=photos, unit="photo", disable=True if self._quiet else None, leave=False
+        )
+
+    def advanced(self, photos: int) -> None:
+        assert self._bar is not None
+        self._bar.update(photos)
+
+    def wants_stop(self) -> bool:
+        return self._stop.signal != 0
+
+
+def _print(summary: "IndexSummary") -> None:
+    parts = [
+        (summary.encoded, "encoded"),
+        (summary.linked, "known by content"),
+        (summary.moved, "renamed"),
+        (summary.gone, "gone"),
+        (summary.excluded, "excluded"),
+        (summary.offline, "offline"),
+        (len(summary.unreadable), "unreadable"),
+    ]
+    told = ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing new"
+    print(f"{count(summary.found, 'photo')} found: {told} ({duration(summary.seconds)})")
+    for path in summary.offline_folders:
+        note(
+            f"offline: {show_path(path)}: missing or empty, nothing was forgotten"
+            f" (if its photos are gone for good: lensctl forget)"
+        )
+    _list("could not be read", summary.unreadable)
+    _list("skipped", summary.skipped)
+    if summary.stopped:
+        note("stopped; run the command again to go on")
+
+
+def _list(what: str, rows: list[tuple[bytes, str]]) -> None:
+    listed = _LISTED if sys.stderr.isatty() else len(rows)
+    for path, reason in rows[:listed]:
+        note(f"{what}: {show_path(path)}: {reason}")
+    if len(rows) > listed:
+        note(f"... and {len(rows) - listed:,} more; all of them: lensctl status --errors")
+
+
+def _as_json(summary: "IndexSummary") -> dict[str, object]:
+    return {
+        "found": summary.found,
+        "encoded": summary.encoded,
+        "known_by_content": summary.linked,
+        "renamed": summary.moved,
+        "gone": summary.gone,
+        "excluded": summary.excluded,
+        "offline": summary.offline,
+        "offline_folders": [show_path(path) for path in summary.offline_folders],
+        "unreadable": [{"path": show_path(p), "reason": r} for p, r in summary.unreadable],
+        "skipped": [{"path": show_path(p), "reason": r} for p, r in summary.skipped],
+        "stopped": summary.stopped,
+    }

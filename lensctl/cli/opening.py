@@ -1,0 +1,37 @@
+"""Which model serves a library: the flag, the environment, the config file, the library, mini."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lensctl.library.library import Library
+    from lensctl.models.interface import Model
+
+DEFAULT_MODEL = "mini"
+
+
+def existing_library(folder: Path) -> "Library":
+    """The library in a folder. Raises NoLibraryError where there is none."""
+    from lensctl.library.library import Library
+
+    library = Library(folder)
+    library.require()
+    return library
+
+
+def model_for(library: "Library", name: str) -> "Model":
+    """Open the named model, or the one that the library was last indexed with."""
+    from lensctl.models.registry import open_model
+
+    return open_model(model_name(library, name))
+
+
+def model_name(library: "Library", name: str) -> str:
+    """The model's name, or the absolute path of its folder where it was given as one."""
+    if name:
+        folder = Path(name).expanduser()
+        return str(folder.resolve()) if folder.is_dir() else name
+    if library.exists():
+        with library.reading() as catalog:
+            return catalog.fact("model") or DEFAULT_MODEL
+    return DEFAULT_MODEL

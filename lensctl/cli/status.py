@@ -1,0 +1,69 @@
+"""`lensctl status`: what the library holds, where, and what could not be read."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lensctl.cli.opening import existing_library
+from lensctl.cli.options import LibraryOption
+from lensctl.cli.terminal import count, show_path
+from lensctl.config import config_path, load_settings
+
+if TYPE_CHECKING:
+    from lensctl.library.library import Library
+
+
+def status(
+    errors: Annotated[
+        bool, typer.Option("--errors", help="List the photos that cannot be read, with reasons.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    library: LibraryOption = None,
+) -> None:
+    """Show what the library holds."""
+    place = existing_library(load_settings(library=library).library)
+    facts = _facts(place)
+    if as_json:
+        print(json.dumps(facts))
+    elif errors:
+        for one in facts["errors"]:
+            print(f"{one['path']}: {one['reason']}")
+    else:
+        _print(facts)
+
+
+def _facts(place: "Library") -> dict[str, Any]:
+    with place.reading() as catalog:
+        states = catalog.state_counts()
+        return {
+            "library": str(place.folder),
+            "config": str(config_path()),
+            "bytes": sum(one.stat().st_size for one in place.folder.rglob("*") if one.is_file()),
+            "model": catalog.fact("model"),
+            "models": catalog.models(),
+            "photos": states,
+            "roots": [
+                {"path": show_path(path), "photos": number, "offline": offline, "indexed": when}
+                for path, number, offline, when in catalog.root_facts()
+            ],
+            "errors": [
+                {"path": show_path(path), "reason": reason} for path, reason in catalog.errors()
+            ],
+        }
+
+
+def _print(facts: dict[str, Any]) -> None:
+    photos = facts["photos"]
+    print(f"library   {facts['library']} ({facts['bytes'] / 1e6:,.1f} MB)")
+    print(f"config    {facts['config']}")
+    print(f"model     {facts['model']} (vectors of: {', '.join(facts['models'])})")
+    details = [f"{n:,} {name}" for name, n in photos.items() if name != "searchable" and n]
+    extra = f" ({', '.join(details)})" if details else ""
+    print(f"photos    {photos['searchable']:,} searchable{extra}")
+    for root in facts["roots"]:
+        offline = f", {root['offline']:,} offline" if root["offline"] else ""
+        when = f", last indexed {root['indexed']} UTC" if root["indexed"] else ""
+        print(f"folder    {root['path']}: {count(root['photos'], 'photo')}{offline}{when}")
+    if facts["errors"]:
+        print("unreadable photos are listed by: lensctl status --errors")

@@ -1,0 +1,71 @@
+"""What commands say on stderr, and how they listen to Ctrl-C."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal; never on stdout."""
+    print(text, file=sys.stderr)
+
+
+def show_path(path: bytes) -> str:
+    """A path as one printable line: control characters and broken UTF-8 are escaped."""
+    text = os.fsdecode(path)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 photo", "12,000 photos"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """ "0.4 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+class GracefulStop:
+    """The first Ctrl-C or SIGTERM asks to stop, the second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> "GracefulStop":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._old[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        note("\nstopping after the photos in hand; press Ctrl-C again to end at once")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a command that a signal ended."""
+        return 128 + self.signal

@@ -1,0 +1,157 @@
+"""Settings: flags over environment over the config file over defaults.
+
+The config file is TOML, in the platform's config folder (`lensctl status` prints where) or where
+LENSCTL_CONFIG says. Its keys are the fields of `Settings`.
+"""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from lensctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can set once for all commands.
+
+    Attributes:
+        library: the library's folder; LENSCTL_LIBRARY, --library.
+        model: model for new libraries; LENSCTL_MODEL, --model. Empty: the library's own.
+        device: auto, cpu, cuda or mps; LENSCTL_DEVICE, --device.
+        precision: auto, fp32 or bf16; LENSCTL_PRECISION, --precision.
+        exclude: gitignore patterns of photos to leave out, added to --exclude.
+        max_megapixels: larger photos are recorded, not decoded; LENSCTL_MAX_MEGAPIXELS.
+        workers: threads that read photos, 0 for one per CPU; LENSCTL_WORKERS, --workers.
+        results: how many results a query shows; LENSCTL_RESULTS, -k.
+        search: auto, exact or hnsw; LENSCTL_SEARCH, --search.
+        min_score: drop results of less relevance, 0 to 1; LENSCTL_MIN_SCORE, --min-score.
+        thumbs: thumbnails in the terminal where it can; LENSCTL_THUMBS, --thumbs/--no-thumbs.
+    """
+
+    library: Path = Path()
+    model: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    exclude: tuple[str, ...] = ()
+    max_megapixels: float = 500.0
+    workers: int = 0
+    results: int = 10
+    search: str = "auto"
+    min_score: float = 0.0
+    thumbs: bool = True
+
+    def __post_init__(self) -> None:
+        _require_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        _require_choice("search", self.search, ("auto", "exact", "hnsw"))
+        _require("results", self.results >= 1, "at least 1")
+        _require("workers", self.workers >= 0, "0 or more")
+        _require("min_score", 0 <= self.min_score <= 1, "between 0 and 1")
+        _require("max_megapixels", self.max_megapixels > 0, "above 0")
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings of this run; flags that are None are not given. Raises UsageError."""
+    values: dict[str, Any] = {"library": default_library()}
+    values |= _from_file(config_path())
+    values |= _from_environment(os.environ)
+    given = {name: value for name, value in flags.items() if value is not None}
+    if "exclude" in given:
+        given["exclude"] = (*values.get("exclude", ()), *given["exclude"])
+    return Settings(**(values | given))
+
+
+def config_path() -> Path:
+    """Where the config file is looked for."""
+    if path := os.environ.get("LENSCTL_CONFIG"):
+        return Path(path).expanduser()
+    import platformdirs
+
+    return platformdirs.user_config_path("lensctl") / "config.toml"
+
+
+def default_library() -> Path:
+    """The platform's data folder for one user's library."""
+    import platformdirs
+
+    return platformdirs.user_data_path("lensctl") / "library"
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"cannot read the config file {path}", why=str(error), next_step="correct or move it"
+        ) from error
+    hints = _types()
+    for name in table:
+        if name not in hints:
+            raise UsageError(
+                f"unknown setting {name!r} in {path}",
+                why=f"known are: {', '.join(hints)}",
+                next_step="correct or remove the line",
+            )
+    return {name: _typed(name, value, str(path)) for name, value in table.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for name in _types():
+        variable = f"LENSCTL_{name.upper()}"
+        if name != "exclude" and environment.get(variable):
+            values[name] = _typed(name, _parse(name, environment[variable]), variable)
+    return values
+
+
+def _parse(name: str, text: str) -> Any:
+    kind = _types()[name]
+    if kind is bool:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
+            text.lower(), text
+        )
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _typed(name: str, value: Any, source: str) -> Any:
+    kind = _types()[name]
+    if kind is Path and isinstance(value, str):
+        return Path(value).expanduser()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if get_args(kind) and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise UsageError(
+        f"{source}: {name} cannot be {value!r}",
+        why=f"it must be a {getattr(kind, '__name__', kind)}",
+        next_step="see the settings in docs/guide-index.md",
+    )
+
+
+def _types() -> dict[str, Any]:
+    hints = get_type_hints(Settings)
+    return {one.name: hints[one.name] for one in dataclasses.fields(Settings)}
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    _require(name, value in choices, f"one of {', '.join(choices)}")
+
+
+def _require(name: str, holds: bool, what: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} must be {what}", next_step="correct the flag or the setting")

@@ -1,0 +1,182 @@
+"""Is a library sound, and what can be done where it is not.
+
+Every check is of the catalog itself or of a search file that claims to be whole; a search file
+that is merely out of date is no problem, the next query brings it up to date.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lensctl.errors import LibraryDamagedError
+from lensctl.library.catalog import VECTOR_DTYPE, Catalog
+from lensctl.library.library import Library
+from lensctl.library.recorder import Recorder
+from lensctl.library.vectors import is_damaged
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong, and whether `repair` mends it."""
+
+    what: str
+    repairable: bool = True
+
+
+def check(library: Library) -> list[Problem]:
+    """All problems of a library; none is an empty list. Raises NoLibraryError."""
+    try:
+        with library.reading() as catalog:
+            problems = list(_check_catalog(catalog))
+    except LibraryDamagedError as error:
+        problems = [Problem(f"the database is damaged: {error.why}")]
+    return problems + list(_check_search_files(library.search_folder))
+
+
+def repair(library: Library) -> list[str]:
+    """Mend what can be mended; returns what was done.
+
+    Photos whose vectors are removed here are encoded again by the next index run.
+    """
+    done = []
+    try:
+        with library.reading() as catalog:
+            rows = catalog.connection.execute("PRAGMA integrity_check(1)").fetchall()
+            damaged = rows != [("ok",)]
+    except LibraryDamagedError:
+        damaged = True
+    if damaged:
+        done.append(_salvage(library))
+    with library.writing() as recorder:
+        done += _mend_rows(recorder)
+    for path in sorted(library.search_folder.glob("*")):
+        if path.name.endswith(".part") or is_damaged(path):
+            path.unlink()
+            done.append(f"removed the search file {path.name}; the next query makes it again")
+    return done
+
+
+def _check_catalog(catalog: Catalog) -> Iterator[Problem]:
+    for (text,) in catalog.connection.execute("PRAGMA integrity_check(20)"):
+        if text != "ok":
+            yield Problem(f"the database is damaged: {text}")
+    broken = catalog.connection.execute("PRAGMA foreign_key_check").fetchall()
+    if broken:
+        yield Problem(f"{len(broken)} rows point to rows that are gone")
+    for name, sql in _BAD_ROWS.items():
+        number = catalog.connection.execute(f"SELECT count(*) FROM ({sql})").fetchone()[0]
+        if number:
+            yield Problem(f"{number} {name}")
+    for table in ("embeddings", "targets"):
+        if ids := _bad_vectors(catalog, table):
+            yield Problem(f"{len(ids)} {table} hold values that are not finite numbers")
+
+
+def _bad_vectors(catalog: Catalog, table: str) -> list[int]:
+    rows = catalog.connection.execute(f"SELECT id, vector FROM {table}")
+    return [
+        row_id
+        for row_id, blob in rows
+        if len(blob) % VECTOR_DTYPE.itemsize
+        or not np.isfinite(np.frombuffer(blob, dtype=VECTOR_DTYPE)).all()
+    ]
+
+
+def _check_search_files(folder: Path) -> Iterator[Problem]:
+    for path in sorted(folder.glob("*.vec")):
+        if is_damaged(path):
+            yield Problem(f"the search file {path.name} is damaged")
+
+
+def _mend_rows(recorder: Recorder) -> list[str]:
+    done = []
+    with recorder.transaction():
+        for table in ("embeddings", "targets"):
+            if ids := _bad_vectors(recorder, table):
+                recorder.connection.executemany(
+                    f"DELETE FROM {table} WHERE id = ?", ((one,) for one in ids)
+                )
+                done.append(f"removed {len(ids)} unusable {table}")
+        for name, sql in _BAD_ROWS.items():
+            table = sql.split()[3]
+            cursor = recorder.connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM ({sql}))"
+            )
+            if cursor.rowcount:
+                done.append(f"removed {cursor.rowcount} {name}")
+        if done:
+            recorder.set_fact("epoch", str(recorder.epoch + 1))
+    return done
+
+
+def _salvage(library: Library) -> str:
+    """Copy every row that can still be read into a new database; the old one is kept aside."""
+    aside = library.folder / f"catalog.damaged-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
+    for ending in ("-wal", "-shm"):
+        old = library.catalog_path.with_name(library.catalog_path.name + ending)
+        if old.exists():
+            old.replace(aside.with_name(aside.name + ending))
+    library.catalog_path.replace(aside)
+    saved = 0
+    source = sqlite3.connect(aside)
+    with library.writing() as recorder:
+        recorder.connection.execute("PRAGMA foreign_keys = OFF")
+        with recorder.transaction():
+            for table in _TABLES:
+                saved += _copy_rows(source, recorder.connection, table)
+            recorder.connection.execute(
+                "DELETE FROM photos WHERE content_id NOT IN (SELECT id FROM contents)"
+            )
+    source.close()
+    return f"made a new database with {saved} rows that could be read; the old one is {aside.name}"
+
+
+def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> int:
+    """From both ends towards the damage in the middle."""
+    saved = 0
+    for order in ("ASC", "DESC"):
+        try:
+            key = "key" if table == "facts_of_library" else "id"
+            for row in source.execute(f"SELECT * FROM {table} ORDER BY {key} {order}"):
+                marks = ", ".join("?" * len(row))
+                saved += target.execute(
+                    f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row
+                ).rowcount
+        except sqlite3.DatabaseError:
+            continue
+        break
+    return saved
+
+
+_TABLES = (
+    "facts_of_library",
+    "roots",
+    "contents",
+    "photos",
+    "encoders",
+    "lenses",
+    "embeddings",
+    "targets",
+)
+
+_BAD_ROWS = {
+    "photos whose content is gone": "SELECT id FROM photos WHERE content_id NOT NULL"
+    " AND content_id NOT IN (SELECT id FROM contents)",
+    "photos whose root is gone": "SELECT id FROM photos"
+    " WHERE root_id NOT IN (SELECT id FROM roots)",
+    "embeddings of the wrong size": "SELECT embeddings.id FROM embeddings"
+    " JOIN encoders ON encoders.id = encoder_id WHERE length(vector) != 2 * dim",
+    "embeddings of contents that are gone": "SELECT id FROM embeddings"
+    " WHERE content_id NOT IN (SELECT id FROM contents)",
+    "targets of the wrong size": "SELECT targets.id FROM targets"
+    " JOIN lenses ON lenses.id = lens_id WHERE length(vector) != 2 * lenses.dim",
+    "targets without an embedding": "SELECT targets.id FROM targets"
+    " JOIN lenses ON lenses.id = lens_id LEFT JOIN embeddings"
+    " ON embeddings.content_id = targets.content_id"
+    " AND embeddings.encoder_id = lenses.encoder_id WHERE embeddings.id IS NULL",
+}
+"""What is wrong -> the rows; the table to mend is the one after FROM."""

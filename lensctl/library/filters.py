@@ -1,0 +1,121 @@
+"""What restricts a search: facts of photos, asked of the catalog before any vector is looked at."""
+
+import datetime
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensctl.errors import UsageError
+from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
+
+_EARTH_RADIUS_KM = 6371.0088
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A circle on the earth: degrees and kilometres."""
+
+    latitude: float
+    longitude: float
+    km: float
+
+    def holds(self, latitude: float, longitude: float) -> bool:
+        """Whether a place lies in the circle (great-circle distance)."""
+        a, b = math.radians(self.latitude), math.radians(latitude)
+        across = math.radians(longitude - self.longitude)
+        half = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(across / 2) ** 2
+        return 2 * _EARTH_RADIUS_KM * math.asin(min(1.0, math.sqrt(half))) <= self.km
+
+
+@dataclass(frozen=True)
+class Filters:
+    """All must hold; None does not restrict.
+
+    Dates compare with the time the photo was taken, as ISO 8601 text, `after` included, `before`
+    not. `camera` is part of the maker's and model's name, `type` a format's name as `lensctl
+    query` prints it; both ignore case. A photo that lacks a fact does not pass its filter.
+    """
+
+    folder: bytes | None = None
+    after: str | None = None
+    before: str | None = None
+    camera: str | None = None
+    type: str | None = None
+    near: tuple[Circle, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Filters()
+
+    def allowed(self, catalog: Catalog) -> np.ndarray:
+        """Content ids, ascending int64, of the visible photos that pass."""
+        condition, values = self._condition()
+        rows = catalog.connection.execute(
+            "SELECT DISTINCT contents.id, latitude, longitude FROM contents"
+            f" JOIN photos ON photos.content_id = contents.id WHERE {VISIBLE} {condition}"
+            " ORDER BY contents.id",
+            values,
+        )
+        if not self.near:
+            return np.array([row[0] for row in rows], dtype=np.int64)
+        return np.array(
+            [row[0] for row in rows if any(circle.holds(row[1], row[2]) for circle in self.near)],
+            dtype=np.int64,
+        )
+
+    def _condition(self) -> tuple[str, list[object]]:
+        sql, values = [], list[object]()
+        if self.folder is not None:
+            folder_sql, folder_values = folder_condition(self.folder)
+            sql.append(folder_sql)
+            values += folder_values
+        for column, value in (("camera", self.camera), ("format", self.type)):
+            if value is not None:
+                sql.append(f" AND instr(lower({column}), lower(?))")
+                values.append(value)
+        if self.after is not None:
+            sql.append(" AND taken >= ?")
+            values.append(self.after)
+        if self.before is not None:
+            sql.append(" AND taken < ?")
+            values.append(self.before)
+        if self.near:
+            sql.append(" AND latitude NOT NULL AND longitude NOT NULL")
+        return "".join(sql), values
+
+
+def parse_date(text: str) -> str:
+    """YYYY, YYYY-MM, YYYY-MM-DD, with or without a time -> ISO 8601 text that sorts.
+
+    Raises UsageError.
+    """
+    match = re.fullmatch(
+        r"(\d{4})(?:-(\d{2}))?(?:-(\d{2}))?(?:[T ](\d{2}:\d{2}(?::\d{2})?))?", text
+    )
+    if match:
+        year, month, day, clock = match.groups()
+        complete = f"{year}-{month or '01'}-{day or '01'}"
+        try:
+            datetime.datetime.fromisoformat(f"{complete}T{clock or '00:00'}")
+        except ValueError:
+            match = None
+        else:
+            return f"{complete}T{clock}" if clock else complete
+    raise UsageError(
+        f"{text!r} is not a date", next_step="write it like 2024, 2024-07 or 2024-07-31"
+    )
+
+
+def parse_circle(text: str) -> Circle:
+    """ "LAT,LON,KM" -> Circle. Raises UsageError."""
+    try:
+        latitude, longitude, km = (float(part) for part in text.split(","))
+    except ValueError:
+        latitude = longitude = km = math.nan
+    if abs(latitude) <= 90 and abs(longitude) <= 180 and 0 < km < math.inf:
+        return Circle(latitude, longitude, km)
+    raise UsageError(
+        f"{text!r} is not a place and a distance",
+        next_step="write it like 38.72,-9.14,25 (latitude, longitude, kilometres)",
+    )

@@ -1,0 +1,81 @@
+"""From what the user typed to a query vector: cheaply for a photo that the library knows."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from lensctl.errors import PhotoError
+from lensctl.library.catalog import Catalog, KnownLens, absolute
+from lensctl.models.interface import Floats, QueryKind, QuerySide
+from lensctl.photos.decode import decode
+from lensctl.photos.reader import hash_file
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query vector and what it came from.
+
+    Attributes:
+        vector: (D,) for kinds image and composed, (T,) for kind text; unit length.
+        content_id: the query photo's content where the library holds it.
+        cut: whether the words were longer than the model reads.
+    """
+
+    kind: QueryKind
+    vector: Floats
+    content_id: int | None = None
+    cut: bool = False
+
+
+def ask_text(side: QuerySide, text: str) -> Question:
+    """A search by words alone."""
+    return Question("text", side.encode_texts([text])[0], cut=side.truncated(text))
+
+
+def ask_photo(
+    side: QuerySide,
+    catalog: Catalog,
+    lens: KnownLens | None,
+    photo: Path | BinaryIO,
+    instruction: str,
+    max_pixels: int,
+) -> Question:
+    """A search by a photo and, where it is not empty, an instruction.
+
+    A photo whose content the library holds is not decoded. Raises PhotoError.
+    """
+    content_id = _content_of(catalog, photo) if isinstance(photo, Path) else None
+    embedding = None
+    if content_id is not None and lens is not None:
+        embedding = catalog.embedding(lens.encoder_id, content_id)
+    if embedding is None:
+        embedding = _encode(side, photo, max_pixels)
+    vector = side.make_queries(embedding[None], [instruction])[0]
+    kind: QueryKind = "composed" if instruction else "image"
+    return Question(kind, vector, content_id, side.truncated(instruction))
+
+
+def _content_of(catalog: Catalog, photo: Path) -> int | None:
+    """The content at a path, by size and time where the catalog knows it, else by its bytes."""
+    path = absolute(photo)
+    known = catalog.content_at(path)
+    if known is not None:
+        status = os.stat(path)
+        if known[1:] == (status.st_size, status.st_mtime_ns):
+            return known[0]
+    return catalog.content_of_hash(hash_file(path))
+
+
+def _encode(side: QuerySide, photo: Path | BinaryIO, max_pixels: int) -> Floats:
+    try:
+        decoded = decode(photo, at_least=2 * side.info.image_size, max_pixels=max_pixels)
+    except PhotoError as error:
+        name = photo if isinstance(photo, Path) else "the image on stdin"
+        raise PhotoError(
+            f"cannot read {name}", why=error.what, next_step="query with another image"
+        ) from error
+    pixels = side.preprocess(decoded.image)
+    return np.asarray(side.encode_images(pixels[None])[0], dtype=np.float32)

@@ -1,0 +1,100 @@
+"""One library, one model, ready to be asked: what `query`, `export` and `shell` stand on."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from lensctl.errors import NoLibraryError
+from lensctl.library.catalog import Catalog
+from lensctl.library.filters import Filters
+from lensctl.library.library import Library
+from lensctl.library.question import Question, ask_photo, ask_text
+from lensctl.library.search import Match, Searcher, SearchMode
+from lensctl.models.interface import Model, QuerySide
+
+
+class Session:
+    """Made by `open_session`; the model's query side is loaded by the first question."""
+
+    def __init__(
+        self,
+        library: Library,
+        catalog: Catalog,
+        model: Model,
+        *,
+        mode: SearchMode,
+        resident: bool,
+        max_pixels: int,
+    ) -> None:
+        self.library = library
+        self.catalog = catalog
+        self.model = model
+        self._max_pixels = max_pixels
+        self._lens = catalog.lens(model.info)
+        self.searcher = Searcher(
+            catalog,
+            library.search_folder,
+            model.info,
+            lambda embeddings: self.side.text_keys(embeddings),
+            mode=mode,
+            resident=resident,
+        )
+
+    @cached_property
+    def side(self) -> QuerySide:
+        """The model's torch-free side."""
+        return self.model.query_side()
+
+    def ask_text(self, text: str) -> Question:
+        """A question in words."""
+        return ask_text(self.side, text)
+
+    def ask_photo(self, photo: Path | BinaryIO, instruction: str = "") -> Question:
+        """A question by a photo, and an instruction where it is not empty. Raises PhotoError."""
+        return ask_photo(self.side, self.catalog, self._lens, photo, instruction, self._max_pixels)
+
+    def find(
+        self,
+        question: Question,
+        count: int,
+        *,
+        filters: Filters | None = None,
+        include_self: bool = False,
+        min_relevance: float = 0.0,
+    ) -> list[Match]:
+        """The best matches, best first; without the query photo unless it is asked for."""
+        own = () if include_self or question.content_id is None else (question.content_id,)
+        return self.searcher.search(
+            question.vector,
+            question.kind,
+            count,
+            filters=filters,
+            leave_out=own,
+            min_relevance=min_relevance,
+        )
+
+
+@contextlib.contextmanager
+def open_session(
+    library: Library,
+    model: Model,
+    *,
+    mode: SearchMode = "auto",
+    resident: bool = False,
+    max_pixels: int = 500_000_000,
+) -> Iterator[Session]:
+    """A session over a library that has photos indexed with the model.
+
+    Raises NoLibraryError where there is no library or nothing in it for this model.
+    """
+    with library.reading() as catalog:
+        if catalog.lens(model.info) is None:
+            held = ", ".join(catalog.models()) or "no model"
+            raise NoLibraryError(
+                f"nothing in {library.folder} was indexed with {model.info.name}",
+                why=f"it holds vectors of {held}",
+                next_step=f"lensctl index --model {model.info.name}, or query with another --model",
+            )
+        yield Session(library, catalog, model, mode=mode, resident=resident, max_pixels=max_pixels)
