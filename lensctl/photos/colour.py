@@ -1,0 +1,126 @@
+"""Any mode a photo is stored in, into 8-bit RGB as a screen shows it, reduced on the way.
+
+Transparency is laid on white; an embedded colour profile other than sRGB is applied; deep greys
+are brought to 8 bits.
+"""
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_REDUCED_DIRECTLY = frozenset({"L", "RGB", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"})
+_STRIP_PIXELS = 4_000_000
+_SHADES = "L"
+_PROFILE_SPACES = {"RGB ": "RGB", "GRAY": _SHADES, "CMYK": "CMYK"}
+
+
+def to_rgb(image: Image.Image, at_least: int) -> tuple[Image.Image, tuple[str, ...]]:
+    """An RGB image without metadata, and what was wrong with the colours.
+
+    Args:
+        image: decoded, in any of Pillow's modes.
+        at_least: the shortest side of the result is at least this, or the image's own; larger
+            images are reduced by a whole factor (each pixel the mean of a square), and the side
+            stays below twice `at_least`.
+    """
+    profile = image.info.get("icc_profile")
+    small = _reduced(image, max(1, min(image.size) // max(1, at_least)))
+    result, problem = _in_srgb(small, profile)
+    if result is image or result is small:
+        result = result.copy()
+    result.info = {}  # its orientation and profile are no longer those of these pixels
+    return result, (problem,) if problem else ()
+
+
+def _reduced(image: Image.Image, factor: int) -> Image.Image:
+    """`image` in mode L, RGB or CMYK, both sides divided by `factor` (rounded up)."""
+    if image.mode in ("I", "F"):
+        return _shades_of_deep(Image.Image.reduce(image, factor))
+    if image.mode in _REDUCED_DIRECTLY and not image.has_transparency_data:
+        small = Image.Image.reduce(image, factor) if factor > 1 else image
+        return small if small.mode in ("L", "RGB", "CMYK") else small.convert("RGB")
+    if factor == 1:
+        return _flattener(image)(image)
+    return _reduced_in_strips(image, factor, _flattener(image))
+
+
+def _reduced_in_strips(
+    image: Image.Image, factor: int, flatten: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """Reduces an image in a mode that cannot be averaged, never holding a second whole one."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width // factor) * factor
+    result: Image.Image | None = None
+    for top in range(0, height, rows):
+        strip = flatten(image.crop((0, top, width, min(top + rows, height)))).reduce(factor)
+        if result is None:
+            result = Image.new(strip.mode, (-(-width // factor), -(-height // factor)))
+        result.paste(strip, (0, top // factor))
+    assert result is not None  # an image has at least one row
+    return result
+
+
+def _flattener(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    if image.mode.startswith("I;16"):
+        return _shades_of_16_bit
+    if image.has_transparency_data or image.mode in ("La", "RGBa", "PA"):
+        return _on_white
+    if image.mode == "1":
+        return lambda strip: strip.convert(_SHADES)
+    return lambda strip: strip.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _shades_of_16_bit(image: Image.Image) -> Image.Image:
+    """The high byte of 16 bits; Pillow's own conversion clips at 255 instead."""
+    pixels = np.asarray(image)
+    return Image.fromarray((pixels.astype(np.uint16) >> 8).astype(np.uint8))
+
+
+def _shades_of_deep(image: Image.Image) -> Image.Image:
+    """32-bit integers or floats, whose range no header tells, into 8 bits.
+
+    Values up to 1 (floats), 255 or 65535 are taken for what they seem; anything else is stretched
+    from its least to its greatest. Not-a-numbers and infinities are black.
+    """
+    pixels = np.asarray(image).astype(np.float64)
+    finite = np.isfinite(pixels)
+    pixels = np.where(finite, pixels, 0.0)
+    low, high = float(pixels.min()), float(pixels.max())
+    top = high
+    if low >= 0:
+        ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
+        low, top = 0.0, next((limit for limit in ranges if high <= limit), high)
+    scaled = (pixels - low) * (255.0 / (top - low)) if top > low else pixels - low
+    return Image.fromarray(np.where(finite, scaled, 0.0).round().astype(np.uint8))
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
+    """The image in sRGB, and a problem with its colour profile."""
+    if not profile:
+        return image.convert("RGB"), None
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if _is_srgb(source) or _PROFILE_SPACES.get(source.profile.xcolor_space) != image.mode:
+            return image.convert("RGB"), None
+        result = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        return image.convert("RGB"), f"the colour profile is damaged ({error})"
+    assert result is not None  # None comes back only from a transform in place
+    return result, None
+
+
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    return "srgb" in (profile.profile.profile_description or "").lower()

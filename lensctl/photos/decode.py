@@ -1,0 +1,343 @@
+"""A photo file into an upright RGB image, at reduced scale where the format allows.
+
+What one decode costs, besides the file's own bytes: see `decode_cost`. JPEGs are decoded at 1/2,
+1/4 or 1/8 scale (libjpeg's `draft`), JPEG 2000 at a lower resolution level, HEIF from an embedded
+thumbnail when that is large enough, RAW from its embedded preview. Everything else is decoded
+whole in its own mode, then turned into RGB and reduced strip by strip, so that a second full-size
+image never exists.
+
+Importing this module switches off Pillow's own size guard for the process: every image opened
+here is measured against `max_pixels` before any of its pixels is decoded.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from lensctl.errors import PhotoError
+from lensctl.photos.colour import to_rgb
+from lensctl.photos.files import open_regular, unreadable
+from lensctl.photos.formats import RAW_ENDINGS, ending_of
+from lensctl.photos.raw import RawFile, is_raw, is_raw_tiff, is_tiff
+
+MAX_PIXELS = 500_000_000
+"""Photos with more pixels are refused unless the caller says otherwise."""
+
+# Known to Pillow from here on, so that opening never has to load every plugin there is.
+_PLUGINS = (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000")
+_FORMAT_NAMES = {"MPO": "JPEG", "DIB": "BMP"}
+_HEAD_BYTES = 64
+_CODESTREAM_HEADER_BYTES = 1 << 16
+_AVIF_BRANDS = (b"avif", b"avis")
+
+# EXIF orientation -> how to turn the stored image upright (EXIF 2.32, 4.6.4 A, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPhoto:
+    """A photo ready for a model's preprocessing.
+
+    Attributes:
+        image: RGB, upright; its shortest side is at least what was asked for, or the photo's own.
+        width: of the whole photo, upright, pixels.
+        height: likewise.
+        format: "JPEG", "PNG", "HEIF", "DNG", ...
+        problems: what is wrong with the file though it could be shown.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    format: str
+    problems: tuple[str, ...] = ()
+
+
+class OpenPhoto:
+    """A photo whose header has been read and none of its pixels decoded.
+
+    Attributes:
+        image: the Pillow image, for its metadata; None for a RAW.
+        raw: the open RAW file, or None.
+        width: of the whole photo, upright, pixels.
+        height: likewise.
+        format: as in DecodedPhoto.
+        orientation: EXIF orientation of the stored pixels, 1 to 8.
+        problems: what is wrong with the header though it could be read.
+    """
+
+    def __init__(self, source: Image.Image | RawFile, format_name: str) -> None:
+        self.image = source if isinstance(source, Image.Image) else None
+        self.raw = source if isinstance(source, RawFile) else None
+        self.format = format_name
+        self.problems: list[str] = []
+        self.width, self.height = source.size
+        if isinstance(source, RawFile):
+            self.orientation = source.orientation
+            return
+        self.orientation = self._read_orientation(source)
+        # Pillow's TIFF plugin turns image and size itself.
+        self._turn = None if source.format == "TIFF" else _UPRIGHT.get(self.orientation)
+        if self._turn is not None and self.orientation > 4:
+            self.width, self.height = self.height, self.width
+
+    def _read_orientation(self, image: Image.Image) -> int:
+        # HEIF is turned by libheif; what EXIF said is kept beside it.
+        try:
+            value = image.info.get("original_orientation") or image.getexif().get(0x0112)
+        except Exception as error:  # hostile EXIF makes the parser raise anything
+            self.problems.append(f"the EXIF data is damaged ({error})")
+            return 1
+        return value if value in _UPRIGHT else 1
+
+    def exif(self) -> Image.Exif:
+        """The EXIF tags; may raise anything when they are damaged."""
+        if self.raw is not None:
+            return self.raw.exif()
+        assert self.image is not None
+        return self.image.getexif()
+
+    def cost(self) -> int:
+        """Bytes of memory that `decode` needs at most, the file's own bytes not counted."""
+        progressive = self.image is not None and bool(self.image.info.get("progressive"))
+        return decode_cost(self.width, self.height, self.format, progressive=progressive)
+
+    def decode(self, at_least: int) -> DecodedPhoto:
+        """Decodes the pixels.
+
+        Raises:
+            PhotoError: they are truncated, damaged or of an unknown kind.
+        """
+        with _plain_reasons():
+            if self.raw is not None:
+                image = self.raw.best_image(at_least)
+            else:
+                assert self.image is not None
+                image = _at_reduced_scale(self.image, at_least)
+            image, problems = to_rgb(image, at_least)
+        if self.image is not None and self._turn is not None:
+            image = image.transpose(self._turn)
+        return DecodedPhoto(
+            image, self.width, self.height, self.format, (*self.problems, *problems)
+        )
+
+
+def decode(
+    source: bytes | str | Path | BinaryIO, *, at_least: int, max_pixels: int = MAX_PIXELS
+) -> DecodedPhoto:
+    """A photo as an upright RGB image.
+
+    Args:
+        source: a path (as bytes, too: paths are bytes in this package), or an open binary file
+            that can seek. For a photo in memory: `io.BytesIO(data)`.
+        at_least: the shortest side of the image is at least this many pixels, where the photo has
+            them; how much more it is depends on the format.
+        max_pixels: photos with more are refused before decoding.
+
+    Raises:
+        PhotoError: it cannot be read; `what` is the reason.
+    """
+    if isinstance(source, bytes | str | Path):
+        path = os.fsencode(source)
+        with open_regular(path) as raw_stream, io.BufferedReader(raw_stream) as stream:
+            return decode_stream(stream, path, at_least=at_least, max_pixels=max_pixels)
+    return decode_stream(source, b"", at_least=at_least, max_pixels=max_pixels)
+
+
+def decode_stream(
+    stream: BinaryIO, name: bytes, *, at_least: int, max_pixels: int = MAX_PIXELS
+) -> DecodedPhoto:
+    """As `decode`, of an open file whose name is known (it helps to recognise RAW files)."""
+    with open_photo(stream, name, max_pixels=max_pixels) as photo:
+        return photo.decode(at_least)
+
+
+@contextmanager
+def open_photo(stream: BinaryIO, name: bytes, *, max_pixels: int) -> Iterator[OpenPhoto]:
+    """Reads a photo's header.
+
+    Args:
+        stream: open for reading, able to seek; read from its start.
+        name: the file's name or path, b"" when it has none.
+        max_pixels: photos with more are refused.
+
+    Raises:
+        PhotoError: not a photo, damaged, or too large.
+    """
+    with _plain_reasons():
+        photo = _identify(stream, name)
+    try:
+        pixels = photo.width * photo.height
+        if pixels > max_pixels:
+            raise PhotoError(
+                f"{photo.width} x {photo.height} pixels ({pixels / 1e6:,.0f} MP)"
+                f" is beyond the bound of {max_pixels / 1e6:,.0f} MP"
+            )
+        yield photo
+    finally:
+        if photo.raw is not None:
+            photo.raw.close()
+
+
+def decode_cost(width: int, height: int, format: str, *, progressive: bool = True) -> int:
+    """Bytes of memory that decoding a photo needs at most, besides its file's own bytes.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        format: as in DecodedPhoto.
+        progressive: of a JPEG: whether it is, or may be, stored progressively; libjpeg then keeps
+            the coefficients of the whole photo.
+    """
+    if format == "JPEG" and not progressive:
+        return _FIXED_COST + width * height // 8
+    return _FIXED_COST + width * height * _BYTES_PER_PIXEL.get(format, _BYTES_PER_RAW_PIXEL)
+
+
+# Measured by benchmarks/decode.py --memory, rounded up.
+_FIXED_COST = 64 << 20
+_BYTES_PER_PIXEL = {
+    "JPEG": 7,
+    "PNG": 5,
+    "GIF": 5,
+    "BMP": 5,
+    "TIFF": 9,
+    "WEBP": 17,
+    "AVIF": 17,
+    "HEIF": 17,
+    "JPEG2000": 29,
+}
+_BYTES_PER_RAW_PIXEL = 12
+
+
+def _identify(stream: BinaryIO, name: bytes) -> OpenPhoto:
+    stream.seek(0)
+    head = stream.read(_HEAD_BYTES)
+    stream.seek(0)
+    if not head:
+        raise PhotoError("the file is empty")
+    ending = ending_of(os.path.basename(name))  # noqa: PTH119 (bytes)
+    if is_raw(head) or (ending in RAW_ENDINGS and not _is_plain_image(head)):
+        return _open_raw(stream, ending)
+    if head[4:8] == b"ftyp" and not any(brand in head for brand in _AVIF_BRANDS):
+        _know_heif()
+        image = Image.open(stream, formats=("HEIF",))
+    else:
+        image = Image.open(stream, formats=_PILLOW_FORMATS)
+    if is_tiff(head) and is_raw_tiff(getattr(image, "tag_v2", None)):
+        stream.seek(0)
+        return _open_raw(stream, ending)
+    format_name = image.format or ""
+    return OpenPhoto(image, _FORMAT_NAMES.get(format_name, format_name))
+
+
+def _open_raw(stream: BinaryIO, ending: bytes) -> OpenPhoto:
+    format_name = ending[1:].decode().upper() if ending in RAW_ENDINGS else "RAW"
+    return OpenPhoto(RawFile(stream), format_name)
+
+
+def _is_plain_image(head: bytes) -> bool:
+    """Whether a file that calls itself RAW is a JPEG or PNG after all."""
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+
+
+def _know_heif() -> None:
+    if "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener(depth_images=False, aux_images=False)
+
+
+def _at_reduced_scale(image: Image.Image, at_least: int) -> Image.Image:
+    if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
+        image.reduce = _levels_to_drop(image, at_least)
+    else:
+        image.draft(None, (at_least, at_least))
+    image.load()
+    return image
+
+
+def _levels_to_drop(image: Jpeg2KImagePlugin.Jpeg2KImageFile, at_least: int) -> int:
+    """How often a JPEG 2000 can be halved and keep its shortest side at `at_least`."""
+    levels = 0
+    limit = _resolution_levels(image.fp)
+    while levels < limit and min(image.size) >> (levels + 1) >= at_least:
+        levels += 1
+    return levels
+
+
+def _resolution_levels(stream: IO[bytes] | None) -> int:
+    """The decomposition levels of a codestream (ISO 15444-1, A.6.1), 0 if they are not found."""
+    if stream is None:
+        return 0
+    stream.seek(0)
+    data = stream.read(_CODESTREAM_HEADER_BYTES)
+    at = data.find(b"\xff\x4f\xff\x51") + 2
+    while at >= 2 and at + 10 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] == 0x52:
+            return data[at + 9]
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0
+
+
+@contextmanager
+def _plain_reasons() -> Iterator[None]:
+    """Turns whatever the decoders raise on hostile bytes into a PhotoError with its reason."""
+    try:
+        yield
+    except PhotoError:
+        raise
+    except MemoryError as error:
+        raise PhotoError("decoding it does not fit in memory") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError("not an image, or damaged at its very start") from error
+    except Exception as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> PhotoError:
+    if isinstance(error, OSError) and error.errno is not None:
+        return unreadable(error)
+    text = str(error)
+    if isinstance(error, EOFError) or "truncated" in text.lower() or "end of file" in text.lower():
+        return PhotoError("truncated: the file ends before the image does", why=text)
+    return PhotoError("damaged image data", why=text or type(error).__name__)

@@ -1,0 +1,259 @@
+"""Which files of a folder are looked at: default skips, `--exclude` patterns, ignore files.
+
+The most specific voice decides, as in git: patterns given by the caller, then the nearest ignore
+file, then the ones above it, then the defaults. `!pattern` takes a file or folder back in, and
+nothing inside an excluded folder can be taken back.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pathspec import GitIgnoreSpec
+
+from lensctl.errors import PhotoError, UsageError
+from lensctl.photos.files import open_regular
+from lensctl.photos.formats import RAW_ENDINGS, TWIN_ENDINGS, ending_of
+
+IGNORE_FILE = ".lensctlignore"
+_IGNORE_FILE_BYTES = 1 << 20
+
+# Folders of other programs' thumbnails, wastebaskets and packages, lower case. Hidden ones
+# (.git, .thumbnails, .Trash-1000, ...) are skipped by their dot.
+_SKIPPED_FOLDERS = frozenset(
+    {
+        b"@eadir",
+        b"@recycle",
+        b"@recently-snapshot",
+        b"#recycle",
+        b"#snapshot",
+        b"$recycle.bin",
+        b"system volume information",
+        b"lost+found",
+        b"__macosx",
+        b"__pycache__",
+        b"node_modules",
+        b"thumbs",
+        b"thumbnails",
+    }
+)
+# Lightroom's previews; the derived images inside Apple's libraries, whose originals are wanted.
+_SKIPPED_FOLDER_ENDINGS = (b".lrdata",)
+_SKIPPED_IN_LIBRARY = frozenset({b"resources", b"database", b"private", b"scopes", b"external"})
+_APPLE_LIBRARY = b".photoslibrary"
+
+
+def skipped_by_default(name: bytes, parent: bytes, *, is_folder: bool) -> bool:
+    """Whether a name is skipped when no pattern speaks of it.
+
+    Args:
+        name: the entry's own name.
+        parent: the path or name of the folder it is in.
+        is_folder: whether it is a folder.
+    """
+    if name.startswith(b"."):
+        return True
+    if not is_folder:
+        return False
+    lower = name.lower()
+    if lower in _SKIPPED_FOLDERS or lower.endswith(_SKIPPED_FOLDER_ENDINGS):
+        return True
+    return lower in _SKIPPED_IN_LIBRARY and parent.lower().endswith(_APPLE_LIBRARY)
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreLevel:
+    """The patterns of one ignore file, and of those above it.
+
+    Attributes:
+        spec: the compiled patterns.
+        base: length of the relative path, with its last slash, of the folder that holds them.
+        above: the next level up, or None.
+    """
+
+    spec: GitIgnoreSpec
+    base: int
+    above: "IgnoreLevel | None"
+
+
+class ScanRules:
+    """What a scan leaves out; one instance serves one run (it remembers the ignore files it read).
+
+    Args:
+        exclude: gitignore patterns, relative to each root.
+        ignore_file: name of the per-folder ignore file.
+        skip_folders: folders never entered, whatever path leads there (the library's own).
+
+    Raises:
+        UsageError: a pattern of `exclude` is not a gitignore pattern.
+    """
+
+    def __init__(
+        self,
+        exclude: Sequence[str] = (),
+        ignore_file: str = IGNORE_FILE,
+        *,
+        skip_folders: Iterable[bytes] = (),
+    ) -> None:
+        self.ignore_file = os.fsencode(ignore_file)
+        self._exclude, bad = compile_patterns(exclude)
+        if bad:
+            raise UsageError(
+                f"{bad[0]!r} is not a pattern",
+                next_step="use the pattern rules of .gitignore, for example 'drafts/' or '*.gif'",
+            )
+        self._skipped = {identity for f in skip_folders if (identity := _identity(f)) is not None}
+        self._levels: dict[bytes, tuple[bool, IgnoreLevel | None]] = {}
+        self._twins: dict[bytes, frozenset[bytes]] = {}
+
+    @property
+    def plain(self) -> bool:
+        """Whether no pattern was given."""
+        return self._exclude is None
+
+    def skips_identity(self, identity: tuple[int, int]) -> bool:
+        """Whether (device, inode) is one of `skip_folders`."""
+        return identity in self._skipped
+
+    def leaves_out(
+        self, relative: bytes, level: IgnoreLevel | None, *, is_folder: bool, default: bool
+    ) -> bool:
+        """Whether one entry, whose folder is not left out itself, is left out.
+
+        Args:
+            relative: path below the root.
+            level: the ignore files in force in its folder.
+            is_folder: whether it is a folder.
+            default: the answer when no pattern speaks.
+        """
+        if self._exclude is None and level is None:
+            return default
+        text = os.fsdecode(relative) + ("/" if is_folder else "")
+        if self._exclude is not None:
+            verdict = self._exclude.check_file(text).include
+            if verdict is not None:
+                return verdict
+        while level is not None:
+            verdict = level.spec.check_file(text[level.base :]).include
+            if verdict is not None:
+                return verdict
+            level = level.above
+        return default
+
+    def read_level(
+        self, folder: bytes, relative: bytes, above: IgnoreLevel | None
+    ) -> tuple[IgnoreLevel | None, list[str]]:
+        """The ignore files in force inside a folder that holds one, and what is wrong with it."""
+        path = os.path.join(folder, self.ignore_file)
+        try:
+            with open_regular(path) as file:
+                lines = os.fsdecode(file.read(_IGNORE_FILE_BYTES)).splitlines()
+        except PhotoError as error:
+            return above, [error.what]
+        spec, bad = compile_patterns(lines)
+        problems = [f"{line!r} is not a pattern" for line in bad]
+        if spec is None:
+            return above, problems
+        base = len(os.fsdecode(relative)) + 1 if relative else 0
+        return IgnoreLevel(spec, base, above), problems
+
+    def excludes(self, path: bytes, root: bytes) -> bool:
+        """Whether a scan of `root` would now leave out this photo, by a rule.
+
+        True for hidden and excluded files and folders, `skip_folders`, and a RAW that has its
+        JPEG beside it. Says nothing about whether the file exists.
+        """
+        root = os.path.abspath(root)
+        relative = os.path.relpath(os.path.abspath(path), root)
+        parent, name = os.path.split(relative)
+        out, level = self._folder_state(parent, root)
+        if out:
+            return True
+        default = skipped_by_default(name, parent or root, is_folder=False)
+        if self.leaves_out(relative, level, is_folder=False, default=default):
+            return True
+        return ending_of(name) in RAW_ENDINGS and self._has_twin(name, parent, root, level)
+
+    def _folder_state(self, relative: bytes, root: bytes) -> tuple[bool, IgnoreLevel | None]:
+        """(is the folder left out, the ignore files in force inside it), remembered."""
+        folder = os.path.join(root, relative) if relative else root
+        state = self._levels.get(folder)
+        if state is None:
+            state = self._levels[folder] = self._find_state(relative, root, folder)
+        return state
+
+    def _find_state(
+        self, relative: bytes, root: bytes, folder: bytes
+    ) -> tuple[bool, IgnoreLevel | None]:
+        level: IgnoreLevel | None = None
+        if relative:
+            parent, name = os.path.split(relative)
+            out, level = self._folder_state(parent, root)
+            default = skipped_by_default(name, parent or root, is_folder=True)
+            if out or self.leaves_out(relative, level, is_folder=True, default=default):
+                return True, None
+        identity = _identity(folder)
+        if identity is not None and self.skips_identity(identity):
+            return True, None
+        if os.path.lexists(os.path.join(folder, self.ignore_file)):
+            level, _problems = self.read_level(folder, relative, level)
+        return False, level
+
+    def _has_twin(self, name: bytes, parent: bytes, root: bytes, level: IgnoreLevel | None) -> bool:
+        folder = os.path.join(root, parent)
+        stems = self._twins.get(folder)
+        if stems is None:
+            stems = self._twins[folder] = frozenset(self._twin_stems(folder, parent, level))
+        return twin_stem(name) in stems
+
+    def _twin_stems(
+        self, folder: bytes, parent: bytes, level: IgnoreLevel | None
+    ) -> Iterable[bytes]:
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 (bytes)
+        except OSError:
+            return  # the folder is gone or closed: there is no twin to be seen
+        for name in names:
+            if ending_of(name) not in TWIN_ENDINGS:
+                continue
+            relative = os.path.join(parent, name)
+            default = skipped_by_default(name, folder, is_folder=False)
+            if not self.leaves_out(relative, level, is_folder=False, default=default):
+                yield twin_stem(name)
+
+
+def twin_stem(name: bytes) -> bytes:
+    """What a RAW and the JPEG of the same exposure have in common in their names.
+
+    `IMG_1.CR2`, `img_1.jpg` -> `img_1`; Pixel phones write `X.RAW-01.COVER.jpg` beside
+    `X.RAW-02.ORIGINAL.dng` -> `x`.
+    """
+    stem = name[: name.rfind(b".")].lower()
+    for role in (b".cover", b".original"):
+        if stem.endswith(role) and (cut := stem.rfind(b".raw-")) > 0:
+            return stem[:cut]
+    return stem
+
+
+def compile_patterns(lines: Iterable[str]) -> tuple[GitIgnoreSpec | None, list[str]]:
+    """(the patterns that are well formed, or None when there are none; the lines that are not)."""
+    good: list[str] = []
+    bad: list[str] = []
+    for line in lines:
+        try:
+            patterns = GitIgnoreSpec.from_lines([line], backend="simple").patterns
+        except ValueError:
+            bad.append(line)
+            continue
+        if any(pattern.include is not None for pattern in patterns):
+            good.append(line)
+    # The other backends encode names as UTF-8, which file names need not be.
+    return (GitIgnoreSpec.from_lines(good, backend="simple") if good else None), bad
+
+
+def _identity(folder: bytes) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,238 @@
+"""Finding the photos below a folder.
+
+Built on `os.scandir` over bytes paths, so that every name a disk can hold is kept as it is, and
+one `stat` is made per photo and per folder, none for other files.
+"""
+
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lensctl.photos.files import kind_of
+from lensctl.photos.formats import PHOTO_ENDINGS, RAW_ENDINGS, TWIN_ENDINGS, ending_of
+from lensctl.photos.rules import IgnoreLevel, ScanRules, skipped_by_default, twin_stem
+
+__all__ = ["FoundPhoto", "ScanRules", "SkippedFile", "scan"]
+
+_LOOP = "a symbolic link that leads back to itself"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPhoto:
+    """A regular file with the ending of a photo.
+
+    Attributes:
+        path: absolute path, as the operating system has it.
+        size: bytes.
+        mtime_ns: time of the last change, nanoseconds.
+        device: device number of the disk it is on.
+        inode: its number there.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """Something below the root that a user should hear of.
+
+    Attributes:
+        path: absolute path.
+        reason: why it was left out.
+        is_folder: whether it is a folder that could not be read whole, so that photos known to be
+            below it cannot be called gone.
+    """
+
+    path: bytes
+    reason: str
+    is_folder: bool = False
+
+
+def scan(root: bytes, rules: ScanRules) -> Iterator[FoundPhoto | SkippedFile]:
+    """The photos below a folder, in an order that depends on names alone.
+
+    Symlinked folders are followed after all real ones, and a folder is entered once, by its real
+    path where that lies below the root; so loops end and no photo comes twice. A RAW that has a
+    JPEG or HEIC of the same name beside it is not a second photo.
+
+    Args:
+        root: a folder; one that is missing or closed is yielded as a SkippedFile.
+        rules: what to leave out.
+    """
+    return _Walk(os.path.abspath(root), rules).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder on the way: its path, the part below the root, the ignore files above it."""
+
+    path: bytes
+    relative: bytes
+    level: IgnoreLevel | None = None
+    linked: bool = False  # reached through a symbolic link
+    lineage: tuple[tuple[int, int], ...] = ()  # (device, inode) of the folders above it
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The entries of one folder, what is left out taken away."""
+
+    photos: list[os.DirEntry[bytes]] = field(default_factory=list)
+    raws: list[os.DirEntry[bytes]] = field(default_factory=list)
+    folders: list[os.DirEntry[bytes]] = field(default_factory=list)
+    problems: list[SkippedFile] = field(default_factory=list)
+
+
+class _Walk:
+    def __init__(self, root: bytes, rules: ScanRules) -> None:
+        self._rules = rules
+        self._pending = [_Folder(root, b"")]
+        self._links: deque[_Folder] = deque()
+        self._seen: set[tuple[int, int]] = set()
+
+    def run(self) -> Iterator[FoundPhoto | SkippedFile]:
+        while self._pending or self._links:
+            folder = self._pending.pop() if self._pending else self._links.popleft()
+            try:
+                identity = _identity(folder.path)
+                if self._rules.skips_identity(identity):
+                    continue
+                if folder.linked and identity in self._seen:
+                    if identity in folder.lineage:
+                        yield SkippedFile(folder.path, _LOOP)
+                    continue
+                entries = _entries(folder.path)
+            except OSError as error:
+                yield SkippedFile(folder.path, _folder_reason(error), is_folder=True)
+                continue
+            self._seen.add(identity)
+            yield from self._enter(folder, identity, entries)
+
+    def _enter(
+        self, folder: _Folder, identity: tuple[int, int], entries: list[os.DirEntry[bytes]]
+    ) -> Iterator[FoundPhoto | SkippedFile]:
+        level = folder.level
+        if any(entry.name == self._rules.ignore_file for entry in entries):
+            level, problems = self._rules.read_level(folder.path, folder.relative, level)
+            ignore_file = os.path.join(folder.path, self._rules.ignore_file)
+            for problem in problems:
+                yield SkippedFile(ignore_file, problem)
+        listing = self._sort_out(folder, level, entries)
+        yield from _photos(listing)
+        yield from listing.problems
+        self._queue(folder, level, identity, listing.folders)
+
+    def _sort_out(
+        self, folder: _Folder, level: IgnoreLevel | None, entries: list[os.DirEntry[bytes]]
+    ) -> _Listing:
+        listing = _Listing()
+        rules = self._rules
+        has_patterns = level is not None or not rules.plain
+        prefix = folder.relative + b"/" if folder.relative else b""
+        for entry in entries:
+            name = entry.name
+            ending = ending_of(name)
+            problem = None
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:  # only a symbolic link needs looking behind
+                is_folder, problem = (
+                    False,
+                    SkippedFile(entry.path, _file_reason(error, is_link=True)),
+                )
+            if not is_folder and problem is None and ending not in PHOTO_ENDINGS:
+                continue
+            out = skipped_by_default(name, folder.path, is_folder=is_folder)
+            if has_patterns:
+                out = rules.leaves_out(prefix + name, level, is_folder=is_folder, default=out)
+            if out:
+                continue
+            if problem is not None:
+                listing.problems.append(problem)
+            elif is_folder:
+                listing.folders.append(entry)
+            else:
+                (listing.raws if ending in RAW_ENDINGS else listing.photos).append(entry)
+        return listing
+
+    def _queue(
+        self,
+        parent: _Folder,
+        level: IgnoreLevel | None,
+        identity: tuple[int, int],
+        entries: list[os.DirEntry[bytes]],
+    ) -> None:
+        prefix = parent.relative + b"/" if parent.relative else b""
+        lineage = (*parent.lineage, identity)
+        for entry in reversed(entries):
+            is_link = entry.is_symlink()
+            relative = prefix + entry.name
+            folder = _Folder(entry.path, relative, level, parent.linked or is_link, lineage)
+            if is_link:
+                self._links.append(folder)
+            else:
+                self._pending.append(folder)
+
+
+def _photos(listing: _Listing) -> Iterator[FoundPhoto | SkippedFile]:
+    """The photos of a folder; RAWs last, without those whose JPEG or HEIC is there."""
+    twins: set[bytes] = set()
+    for entry in listing.photos:
+        found = _look(entry)
+        yield found
+        if listing.raws and isinstance(found, FoundPhoto):
+            name = entry.name
+            if ending_of(name) in TWIN_ENDINGS:
+                twins.add(twin_stem(name))
+    for entry in listing.raws:
+        if twin_stem(entry.name) not in twins:
+            yield _look(entry)
+
+
+def _look(entry: os.DirEntry[bytes]) -> FoundPhoto | SkippedFile:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return SkippedFile(entry.path, _file_reason(error, is_link=entry.is_symlink()))
+    if not stat.S_ISREG(status.st_mode):
+        return SkippedFile(entry.path, f"not a photo but {kind_of(status.st_mode)}")
+    return FoundPhoto(entry.path, status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=_name)
+
+
+def _name(entry: os.DirEntry[bytes]) -> bytes:
+    return entry.name
+
+
+def _identity(folder: bytes) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _folder_reason(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "no rights to look into this folder"
+    if isinstance(error, FileNotFoundError):
+        return "the folder is gone"
+    return f"the folder cannot be read: {error.strerror or error}"
+
+
+def _file_reason(error: OSError, *, is_link: bool) -> str:
+    if error.errno == errno.ELOOP:
+        return _LOOP
+    if isinstance(error, PermissionError):
+        return "no rights to read it"
+    if isinstance(error, FileNotFoundError):
+        return "a symbolic link to a file that is not there" if is_link else "the file is gone"
+    return f"cannot be read: {error.strerror or error}"

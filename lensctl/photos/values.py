@@ -1,0 +1,143 @@
+"""Single values as cameras and editors write them, into Python's."""
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+_MAX_TEXT = 500
+_DATE_TIME = re.compile(
+    r"(\d{4})[-:/.](\d\d)[-:/.](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?(?:[.,]\d*)?)?"
+    r"\s*(Z|[-+]\d\d:?\d\d)?"
+)
+_UNSET_DATE = re.compile(r"[0: T/.+-]*")
+_XMP_DEGREES = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW])")
+
+
+def text(value: Any) -> str | None:
+    """A one-line string from what a text tag holds; None when it is blank.
+
+    UTF-8 is tried before Latin-1, as most software writes it whatever the standard says.
+    """
+    if isinstance(value, list | tuple):
+        value = value[0] if value else None
+    if value is None:
+        return None
+    raw = value if isinstance(value, bytes) else None
+    if isinstance(value, str):
+        try:
+            raw = value.encode("latin-1")
+        except UnicodeEncodeError:
+            raw = None  # decoded rightly already
+    if raw is not None:
+        try:
+            value = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            value = raw.decode("latin-1")
+    line = "".join(c if c.isprintable() else " " for c in str(value).split("\0")[0])
+    return " ".join(line.split())[:_MAX_TEXT] or None
+
+
+def moment(value: Any, offset: Any = None) -> str | None:
+    """ISO 8601 local time from an EXIF or XMP date; None when the camera's clock was not set.
+
+    Raises:
+        ValueError: it is no date.
+    """
+    written = text(value)
+    if written is None or _UNSET_DATE.fullmatch(written):
+        return None
+    match = _DATE_TIME.match(written)
+    if match is None:
+        raise ValueError(f"{written!r} is no date")
+    parts = [int(part or 0) for part in match.groups()[:6]]
+    if parts[5] == 60:
+        parts[5] = 59  # a leap second
+    local = datetime(*parts)  # type: ignore[arg-type]
+    return local.isoformat() + _utc_offset(match.group(7) or text(offset))
+
+
+def _utc_offset(written: str | None) -> str:
+    if written == "Z":
+        return "+00:00"
+    match = re.fullmatch(r"([-+])(\d\d):?(\d\d)", written or "")
+    if match is None or int(match[2]) > 14 or int(match[3]) > 59:
+        return ""
+    return f"{match[1]}{match[2]}:{match[3]}"
+
+
+def iptc_moment(date: Any, time: Any) -> str | None:
+    """ISO 8601 local time from IPTC's CCYYMMDD and HHMMSS±HHMM.
+
+    Raises:
+        ValueError: they are no date.
+    """
+    day, clock = text(date), text(time) or ""
+    if day is None or len(day) != 8:
+        return None
+    if len(clock) < 6:
+        clock = "000000"
+    written = f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}"
+    return moment(written, clock[6:] or None)
+
+
+def camera(make: str | None, model: str | None) -> str | None:
+    """Make and model as one name, without saying the make twice.
+
+    "Canon", "Canon EOS R5" -> "Canon EOS R5"; "NIKON CORPORATION", "NIKON D750" -> "NIKON D750".
+    """
+    if not make or not model:
+        return model or make
+    if model.lower().split()[0] == make.lower().split()[0]:
+        return model
+    return f"{make} {model}"
+
+
+def degrees(value: Any, reference: Any, limit: int) -> float | None:
+    """Degrees from EXIF's (degrees, minutes, seconds) and its N, S, E or W.
+
+    Raises:
+        ValueError: beyond `limit`.
+    """
+    if not isinstance(value, Sequence) or len(value) != 3:
+        return None
+    parts = [float(part) for part in value]
+    if not all(math.isfinite(part) for part in parts):
+        return None  # 0/0: the receiver had no fix
+    side = (text(reference) or "").upper()
+    return _signed(parts, side, limit)
+
+
+def xmp_degrees(value: str | None, limit: int) -> float | None:
+    """Degrees from XMP's "48,51.5N" or "48,51,30N".
+
+    Raises:
+        ValueError: beyond `limit`, or not written that way.
+    """
+    if value is None:
+        return None
+    match = _XMP_DEGREES.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value!r} is no position")
+    return _signed([float(part or 0) for part in match.groups()[:3]], match[4], limit)
+
+
+def _signed(parts: list[float], side: str, limit: int) -> float:
+    angle = round(parts[0] + parts[1] / 60 + parts[2] / 3600, 7)
+    if not 0 <= angle <= limit:
+        raise ValueError(f"{angle} degrees")
+    return -angle if side[:1] in ("S", "W") else angle
+
+
+def rating(value: Any) -> int | None:
+    """0 to 5 stars, or -1 for rejected.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    written = text(value)
+    if written is None:
+        return None
+    stars = round(float(written))
+    return stars if -1 <= stars <= 5 else None
