@@ -15,6 +15,9 @@ from lensctl.photos.scan import FoundPhoto
 
 _BLOCK = 2000
 
+MissingPhoto = tuple[int, bytes, int, int, int, int, int | None]
+"""(photo id, path, device, inode, size, mtime_ns, content id) of a photo the scan did not give."""
+
 
 @dataclass
 class Changes:
@@ -57,8 +60,7 @@ class Reconciler:
         with self._recorder.transaction():
             self._welcome_back()
             missing = self._missing()
-            self._follow_moves(missing)
-            self._judge(missing)
+            self._judge([row for row in missing if not self._follow_move(row)])
             self._sql.execute(
                 "UPDATE roots SET last_indexed = datetime('now') WHERE id = ?", (self._root_id,)
             )
@@ -117,7 +119,7 @@ class Reconciler:
             " OR photos.device != seen.device OR photos.inode != seen.inode)"
         )
 
-    def _missing(self) -> list[tuple[int, bytes, int, int, int, int, int | None]]:
+    def _missing(self) -> list[MissingPhoto]:
         condition, values = folder_condition(self._folder)
         return list(
             self._sql.execute(
@@ -127,18 +129,20 @@ class Reconciler:
             )
         )
 
-    def _follow_moves(
-        self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]
-    ) -> None:
-        """A missing photo whose inode, size and time turn up at a new path was renamed."""
-        gone = [row for row in missing if row[6] is not None and not os.path.lexists(row[1])]
-        for _, _, device, inode, size, mtime_ns, content_id in gone:
-            assert content_id is not None
-            for row in self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall():
-                self._recorder.record_place(self._root_id, FoundPhoto(*row), content_id)
-                self.changes.moved += 1
+    def _follow_move(self, missing: MissingPhoto) -> bool:
+        """Whether a missing photo was renamed: its inode, size and time are at a new path."""
+        photo_id, path, device, inode, size, mtime_ns, content_id = missing
+        if content_id is None or os.path.lexists(path):
+            return False
+        places = self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall()
+        for place in places:
+            self._recorder.record_place(self._root_id, FoundPhoto(*place), content_id)
+        if places:
+            self._recorder.delete_photos([photo_id])
+            self.changes.moved += 1
+        return bool(places)
 
-    def _judge(self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]) -> None:
+    def _judge(self, missing: list[MissingPhoto]) -> None:
         if missing and self.changes.found == 0 and self._nothing_left(missing):
             self.set_offline()
             return
@@ -158,7 +162,7 @@ class Reconciler:
         self.changes.offline = sum(state == "offline" for state, _ in states)
 
     def _nothing_left(
-        self, missing: list[tuple[int, bytes, int, int, int, int, int | None]]
+        self, missing: list[MissingPhoto]
     ) -> bool:
         return not any(os.path.lexists(row[1]) for row in missing)
 

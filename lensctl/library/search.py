@@ -221,6 +221,8 @@ class _Search:
         """The best of some contents, scored by the catalog's own vectors."""
         ids = [one for one in ids if one not in self._leave_out]
         kept = self._searcher.kept_vectors(self._lens, self.space, ids)
+        if claimed is not None and len(kept) < len(ids):
+            raise _DamagedSearchFileError
         if not kept:
             return []
         known = list(kept)

@@ -287,7 +287,8 @@ def _new_stamp() -> int:
 
 def cosines_of(vectors: Floats, query: Floats) -> Floats:
     """(N, D) unit rows and a (D,) unit query -> (N,) cosines; -2 where a row is damaged."""
-    cosines = vectors @ query
+    with np.errstate(invalid="ignore", over="ignore"):
+        cosines = vectors @ query
     return np.nan_to_num(cosines, copy=False, nan=-2.0, posinf=-2.0, neginf=-2.0)
 
 

@@ -1,0 +1,194 @@
+"""Indexing: what is encoded, what is recognised, what is forgotten and what is not."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.photo_files import write_photo
+
+from lensctl.errors import LibraryBusyError
+
+
+def paths(library, sql="state = 'present'"):
+    with library.reading() as catalog:
+        rows = catalog.connection.execute(f"SELECT path FROM photos WHERE {sql} ORDER BY path")
+        return [Path(os.fsdecode(row[0])) for row in rows]
+
+
+def states(library):
+    with library.reading() as catalog:
+        return dict(catalog.connection.execute("SELECT path, state FROM photos"))
+
+
+def test_second_run_encodes_nothing(index, photos, model):
+    first, encoded = index(photos), model.encoded
+    second = index(photos)
+    assert (first.encoded, second.encoded, second.found) == (12, 0, 12)
+    assert model.encoded == encoded
+
+
+def test_only_new_and_changed_photos_are_encoded(index, photos, library):
+    index(photos)
+    write_photo(photos / "a" / "new.png", 100)
+    write_photo(photos / "a" / "00.png", 101)
+    assert index(photos).encoded == 2
+    assert len(paths(library)) == 13
+
+
+def test_renamed_folder_is_followed_without_reading_a_photo(index, photos, model):
+    index(photos)
+    (photos / "a").rename(photos / "elsewhere")
+    encoded = model.encoded
+    summary = index(photos)
+    assert (summary.moved, summary.encoded, summary.linked, summary.gone) == (6, 0, 0, 0)
+    assert model.encoded == encoded
+
+
+def test_copy_is_known_by_content(index, photos, library):
+    index(photos)
+    shutil.copy(photos / "a" / "00.png", photos / "b" / "copy.png")
+    summary = index(photos)
+    assert (summary.linked, summary.encoded) == (1, 0)
+    assert len(paths(library)) == 13
+
+
+def test_photo_that_left_and_comes_back_elsewhere_is_not_encoded(index, photos, tmp_path):
+    index(photos)
+    (photos / "a" / "00.png").rename(tmp_path / "kept.png")
+    assert index(photos).gone == 1
+    shutil.copyfile(tmp_path / "kept.png", photos / "b" / "back.png")
+    summary = index(photos)
+    assert (summary.linked, summary.encoded) == (1, 0)
+
+
+def test_deleted_photo_is_gone(index, photos, library):
+    index(photos)
+    (photos / "a" / "00.png").unlink()
+    assert index(photos).gone == 1
+    assert len(paths(library)) == 11
+
+
+@pytest.mark.parametrize("way", ["missing", "empty"])
+def test_absent_root_is_offline_not_deleted(index, photos, library, way):
+    index(photos)
+    away = photos.rename(photos.with_name("away"))
+    if way == "empty":
+        photos.mkdir()
+    summary = index(photos)
+    assert (summary.offline, summary.gone) == (12, 0)
+    assert set(states(library).values()) == {"offline"}
+    if way == "empty":
+        photos.rmdir()
+    away.rename(photos)
+    assert index(photos).encoded == 0
+    assert set(states(library).values()) == {"present"}
+
+
+def test_root_where_every_photo_vanished_at_once_is_offline(index, photos):
+    index(photos)
+    for photo in photos.rglob("*.png"):
+        photo.unlink()
+    (photos / "notes.txt").write_text("mounted here otherwise")
+    summary = index(photos)
+    assert (summary.offline, summary.gone) == (12, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_unmounted_disk_inside_a_root_is_offline(index, photos, library):
+    mounted = photos / "disk"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted], check=True)
+    try:
+        write_photo(mounted / "on-disk.png", 50)
+        index(photos)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    (photos / "a" / "00.png").unlink()
+    summary = index(photos)
+    assert (summary.offline, summary.gone) == (1, 1)
+    assert paths(library, "state = 'offline'") == [mounted / "on-disk.png"]
+
+
+def test_excluded_photo_disappears_and_its_vector_stays(index, photos, library, model):
+    index(photos)
+    encoded = model.encoded
+    assert index(photos, exclude=("a/",)).excluded == 6
+    assert len(paths(library)) == 6
+    summary = index(photos)
+    assert (summary.encoded, model.encoded) == (0, encoded)
+    assert len(paths(library)) == 12
+
+
+def test_broken_photo_is_named_and_tried_again_when_its_file_changes(index, photos, library):
+    bad = photos / "a" / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff no more")
+    summary = index(photos)
+    assert [path for path, _ in summary.unreadable] == [os.fsencode(bad)]
+    assert summary.encoded == 12
+    assert index(photos).unreadable == []
+    assert len(index(photos, retry_errors=True).unreadable) == 1
+    bad.unlink()
+    write_photo(bad, 77)
+    assert index(photos).encoded == 1
+
+
+def test_stopped_run_goes_on_where_it_was(index, photos, library):
+    summary = index(photos, stop_after=5, batch_size=2)
+    assert summary.stopped
+    assert summary.encoded == 5
+    assert index(photos).encoded == 7
+    assert len(paths(library)) == 12
+
+
+def test_second_model_keeps_the_first(index, photos, library):
+    from support.colour_model import ColourModel
+
+    index(photos)
+    other = ColourModel("other", encoder="e2", lens="l2")
+    assert index(photos, using=other).encoded == 12
+    with library.reading() as catalog:
+        assert catalog.models() == ["colour", "other"]
+        count = catalog.connection.execute("SELECT count(*) FROM embeddings").fetchone()[0]
+    assert count == 24
+
+
+def test_new_lens_over_the_same_encoder_reads_no_photo(index, photos, library):
+    from support.colour_model import ColourModel
+
+    index(photos)
+    shutil.rmtree(photos / "b")
+    lens = ColourModel("colour", encoder="e1", lens="l2")
+    summary = index(photos, using=lens)
+    assert (summary.encoded, lens.encoded) == (0, 0)
+    with library.reading() as catalog:
+        known = catalog.lens(lens.info)
+        assert catalog.vector_state(known).last_id == 24
+
+
+def test_one_writer_at_a_time(index, photos, library):
+    index(photos)
+    with library.writing(), pytest.raises(LibraryBusyError):
+        index(photos)
+
+
+def test_nested_roots_become_one(index, photos, library):
+    index(photos / "a")
+    index(photos)
+    index(photos / "b")
+    with library.reading() as catalog:
+        assert [path for _, path in catalog.roots()] == [os.fsencode(photos)]
+
+
+def test_library_folder_is_private(index, photos, library):
+    index(photos)
+    assert library.folder.stat().st_mode & 0o077 == 0
+
+
+def test_odd_names(index, photos, library):
+    for name in (b"new\nline.png", b"broken \xff\xfe utf8.png", "Übergröße 日本.png".encode()):
+        target = os.path.join(os.fsencode(photos), name)
+        shutil.copyfile(write_photo(photos / "a" / "x.png", hash(name) % 1000), target)
+    assert index(photos).found == 16
+    assert len(paths(library)) == 16

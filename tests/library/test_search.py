@@ -1,0 +1,283 @@
+"""Searching: right answers, whatever state the search files are in."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.photo_files import write_photo
+
+from lensctl.library.filters import Circle, Filters, parse_date
+from lensctl.library.session import open_session
+
+
+def plain(path: Path, colour: tuple[int, int, int], **save: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 20), colour).save(path, **save)
+    return path
+
+
+def found(library, model, *, text=None, photo=None, words="", mode="auto", count=10, **options):
+    with open_session(library, model, mode=mode) as session:
+        question = session.ask_text(text) if text else session.ask_photo(photo, words)
+        return [
+            (Path(os.fsdecode(one.facts.path)).name, round(one.cosine, 5))
+            for one in session.find(question, count, **options)
+        ]
+
+
+def names(*args, **kwargs):
+    return [name for name, _ in found(*args, **kwargs)]
+
+
+@pytest.fixture
+def coloured(photos, index):
+    plain(photos / "red.png", (250, 0, 0))
+    plain(photos / "green.png", (0, 250, 0))
+    plain(photos / "blue.png", (0, 0, 250))
+    index(photos)
+    return photos
+
+
+def test_words_find_the_colour(coloured, library, model):
+    for colour in ("red", "green", "blue"):
+        assert names(library, model, text=colour, count=1) == [f"{colour}.png"]
+
+
+def test_photo_finds_its_like_and_not_itself(coloured, library, model, index):
+    plain(coloured / "nearly-red.png", (240, 5, 0))
+    index(coloured)
+    red = coloured / "red.png"
+    assert names(library, model, photo=red, count=1) == ["nearly-red.png"]
+    assert names(library, model, photo=red, count=1, include_self=True) == ["red.png"]
+
+
+def test_instruction_changes_the_answer(coloured, library, model):
+    assert names(library, model, photo=coloured / "red.png", words="blue blue", count=1) == [
+        "blue.png"
+    ]
+
+
+def test_known_photo_is_not_decoded_again(coloured, library, model, tmp_path):
+    encoded = model.encoded
+    names(library, model, photo=coloured / "red.png")
+    shutil.copyfile(coloured / "red.png", tmp_path / "outside-copy.png")
+    names(library, model, photo=tmp_path / "outside-copy.png")
+    assert model.encoded == encoded
+    names(library, model, photo=plain(tmp_path / "stranger.png", (1, 2, 3)))
+    assert model.encoded == encoded + 1
+
+
+def test_copies_are_shown_once_with_a_count(coloured, library, model, index):
+    shutil.copyfile(coloured / "red.png", coloured / "a" / "red-copy.png")
+    index(coloured)
+    with open_session(library, model) as session:
+        matches = session.find(session.ask_text("red"), 3)
+    assert [one.facts.copies for one in matches] == [2, 1, 1]
+    assert matches[0].facts.path.endswith(b"a/red-copy.png")
+
+
+def test_count_is_filled_whenever_enough_photos_exist(coloured, library, model):
+    assert len(names(library, model, text="red", count=15)) == 15
+    assert len(names(library, model, text="red", count=99)) == 15
+    folder = Filters(folder=os.fsencode(coloured / "b"))
+    assert len(names(library, model, text="red", count=6, filters=folder)) == 6
+
+
+def test_excluded_photos_are_not_found(coloured, library, model, index):
+    index(coloured, exclude=("red.png",))
+    assert "red.png" not in names(library, model, text="red", count=15)
+
+
+def test_exact_and_hnsw_agree(coloured, library, model):
+    exact = found(library, model, text="red", mode="exact")
+    assert found(library, model, text="red", mode="hnsw") == exact
+    assert found(library, model, text="red", mode="hnsw") == exact
+
+
+def vector_files(library):
+    files = [one for one in library.search_folder.iterdir() if one.is_file()]
+    assert len(files) >= 4
+    return files
+
+
+DAMAGE = {
+    "deleted": lambda path: path.unlink(),
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size * 2 // 3),
+    "garbage": lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
+    "one byte": lambda path: _flip_last_byte(path),
+    "garbage rows, old time": lambda path: _garble_rows_keeping_time(path),
+}
+
+
+def _flip_last_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 0x40
+    path.write_bytes(data)
+
+
+def _garble_rows_keeping_time(path: Path) -> None:
+    before = path.stat()
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + os.urandom(len(data) - 4096) if len(data) > 4096 else data)
+    os.utime(path, ns=(before.st_mtime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("mode", ["exact", "hnsw"])
+def test_damaged_search_files_change_no_answer(coloured, library, model, damage, mode):
+    questions = [{"text": "red"}, {"photo": coloured / "blue.png", "words": "green"}]
+    before = [found(library, model, mode="hnsw", **question) for question in questions]
+    for path in vector_files(library):
+        DAMAGE[damage](path)
+    after = [found(library, model, mode=mode, **question) for question in questions]
+    assert after == before
+
+
+def test_search_files_follow_the_catalog_without_the_indexer(coloured, library, model, index):
+    names(library, model, text="red")
+    old = {one.name: one.read_bytes() for one in library.search_folder.glob("*.vec")}
+    plain(coloured / "pure-red.png", (255, 0, 0))
+    index(coloured)
+    for name, data in old.items():
+        (library.search_folder / name).write_bytes(data)
+    assert "pure-red.png" in names(library, model, text="red", count=2)
+
+
+def test_forgotten_photos_leave_no_vector_behind(coloured, library, model):
+    with library.writing() as recorder:
+        assert recorder.forget_photos(os.fsencode(coloured / "red.png")) == 1
+    library.drop_search_files()
+    assert names(library, model, text="red", count=20).count("red.png") == 0
+    with library.reading() as catalog:
+        for table in ("contents", "embeddings", "targets"):
+            assert catalog.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (14,)
+
+
+def test_relocated_folder_is_found_at_its_new_place(coloured, library, model, index):
+    moved = coloured.rename(coloured.with_name("moved"))
+    with library.writing() as recorder:
+        recorder.relocate(os.fsencode(coloured), os.fsencode(moved))
+    encoded = model.encoded
+    summary = index(moved)
+    assert (summary.encoded, summary.linked, summary.gone) == (0, 0, 0)
+    assert model.encoded == encoded
+    assert (moved / "red.png").exists()
+    assert names(library, model, text="red", count=1) == ["red.png"]
+
+
+def test_read_only_library_is_searched(coloured, library, model, monkeypatch):
+    """As on read-only media: search files can be neither written nor stamped."""
+    expected = found(library, model, text="red")
+    for path in vector_files_plain(library):
+        path.unlink()
+
+    real = os.open
+
+    def refuse(path, flags, *args, **kwargs):
+        if os.fspath(path).startswith(str(library.search_folder)) and flags & os.O_CREAT:
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuse)
+    import io
+
+    opened = io.open
+
+    def refuse_open(file, mode="r", *args, **kwargs):
+        if "w" in mode and str(file).startswith(str(library.search_folder)):
+            raise PermissionError(13, "Permission denied", file)
+        return opened(file, mode, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", refuse_open)
+    assert found(library, model, text="red") == expected
+
+
+def vector_files_plain(library):
+    return list(library.search_folder.glob("*.vec"))
+
+
+def exif_photo(path, seed, *, taken=None, camera=None, place=None):
+    write_photo(path, seed)
+    image = Image.open(path)
+    exif = image.getexif()
+    if taken:
+        exif.get_ifd(0x8769)[0x9003] = taken
+    if camera:
+        exif[0x010F], exif[0x0110] = camera.split(" ", 1)
+    if place:
+        gps = exif.get_ifd(0x8825)
+        gps[1], gps[2] = "N", (abs(place[0]), 0.0, 0.0)
+        gps[3], gps[4] = "EW"[place[1] < 0], (abs(place[1]), 0.0, 0.0)
+    image.save(path.with_suffix(".jpg"), exif=exif)
+    path.unlink()
+
+
+@pytest.fixture
+def documented(photos, index):
+    exif_photo(photos / "lisbon.png", 201, taken="2024:07:01 10:00:00", place=(38.72, -9.14))
+    exif_photo(photos / "porto.png", 202, taken="2023:01:05 08:30:00", place=(41.15, -8.61))
+    exif_photo(photos / "nikon.png", 203, taken="2024:12:31 23:59:59", camera="NIKON Z6")
+    index(photos)
+    return photos
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters(after="2024"), {"lisbon.jpg", "nikon.jpg"}),
+        (Filters(before=parse_date("2024")), {"porto.jpg"}),
+        (Filters(after="2024-07-01", before="2024-12-31"), {"lisbon.jpg"}),
+        (Filters(camera="nikon z6"), {"nikon.jpg"}),
+        (Filters(near=(Circle(38.7, -9.1, 30),)), {"lisbon.jpg"}),
+        (Filters(near=(Circle(40, -9, 200),)), {"lisbon.jpg", "porto.jpg"}),
+        (Filters(type="jpeg"), {"lisbon.jpg", "porto.jpg", "nikon.jpg"}),
+        (Filters(type="jpeg", after="2024", camera="canon"), set()),
+    ],
+)
+def test_filters(documented, library, model, filters, expected):
+    assert set(names(library, model, text="red", count=20, filters=filters)) == expected
+
+
+def test_filters_on_many_photos_take_the_ranking_way(documented, library, model, monkeypatch):
+    import lensctl.library.search as search
+
+    filters = Filters(type="png")
+    gathered = found(library, model, text="red", count=20, filters=filters)
+    monkeypatch.setattr(search, "_GATHER", 0)
+    assert found(library, model, text="red", count=20, filters=filters) == gathered
+
+
+def test_min_relevance_cuts(coloured, library, model):
+    with open_session(library, model) as session:
+        question = session.ask_photo(coloured / "red.png")
+        everything = session.find(question, 20)
+        cut = everything[3].relevance
+        kept = session.find(question, 20, min_relevance=cut)
+    assert kept == [one for one in everything if one.relevance >= cut]
+    assert all(0 <= one.relevance <= 1 for one in everything)
+
+
+def test_hnsw_recall_on_clustered_vectors(tmp_path):
+    """recall@10 of hnswlib as it is set up here against exact search, 20,000 rows."""
+    from lensctl.library.hnsw import Graph
+    from lensctl.library.vectors import Header, SearchFile, cosines_of, top_rows
+
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((200, 64))
+    rows = centres[rng.integers(0, 200, 20_000)] + 0.4 * rng.standard_normal((20_000, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f4")
+    packed = np.zeros((len(rows), 66), dtype="<f4")
+    packed[:, 2:] = rows
+    header = Header("lens", "target", 64, len(rows), 0, len(rows), 0, 0)
+    path = tmp_path / "rows.vec"
+    path.write_bytes(header.pack() + packed.tobytes())
+    file = SearchFile(path, header)
+    graph = Graph(file)
+    hits = 0
+    for query in rows[rng.integers(0, len(rows), 100)]:
+        hits += len({*graph.nearest(query, 10)[0]} & {*top_rows(cosines_of(rows, query), 10)})
+    assert hits / 1000 >= 0.99
