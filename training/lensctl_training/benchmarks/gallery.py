@@ -26,6 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -138,8 +139,8 @@ class GalleryStore:
         pending = np.flatnonzero(state == PENDING).tolist()
         progress(len(self.images) - len(pending))
         read = _read_ahead(self.images, pending, self.side.preprocess, workers, 2 * batch_size)
-        for batch in batched(read, batch_size):
-            good = [item for item in batch if item.pixels is not None]
+        while batch := list(islice(read, batch_size)):
+            good = [item for item in batch if isinstance(item, _Read)]
             if good:
                 rows = [item.position for item in good]
                 vectors = self.side.encode_images(np.stack([item.pixels for item in good]))
@@ -149,15 +150,16 @@ class GalleryStore:
                 embeddings.flush()
                 hashes.flush()
                 state[rows] = DONE
-            self._record_failures([item for item in batch if item.pixels is None], state)
+            failed = [item for item in batch if isinstance(item, _Unreadable)]
+            self._record_failures(failed)
+            state[[item.position for item in failed]] = FAILED
             state.flush()
             progress(len(batch))
 
-    def _record_failures(self, failed: "list[_Read]", state: npt.NDArray[np.uint8]) -> None:
+    def _record_failures(self, failed: "list[_Unreadable]") -> None:
         with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
             for item in failed:
-                file.write(json.dumps({"image": item.position, "reason": item.problem}) + "\n")
-        state[[item.position for item in failed]] = FAILED
+                file.write(json.dumps({"image": item.position, "reason": item.reason}) + "\n")
 
     def _refuse_not_finite(self, vectors: Floats, rows: list[int]) -> None:
         bad = ~np.isfinite(vectors).all(axis=1)
@@ -165,7 +167,7 @@ class GalleryStore:
             first = self.images[rows[int(np.flatnonzero(bad)[0])]]
             raise ModelError(
                 f"{self.side.info.name} gave a vector that is not finite for {first.path.name}",
-                why=f"{int(bad.sum())} of {len(rows)} images of the batch, in {self.side.precision}",
+                why=f"{int(bad.sum())} images of a batch of {len(rows)}, in {self.side.precision}",
                 next_step="try --precision fp32",
             )
 
@@ -201,7 +203,7 @@ class GalleryStore:
             temporary = self.folder / f".{name}.{os.getpid()}.npy"
             rows = np.flatnonzero(available)
             _allocate(temporary, (len(embeddings), width), np.float32)
-            derived = np.load(temporary, mmap_mode="r+")
+            derived = np.lib.format.open_memmap(temporary, mode="r+")
             for start in range(0, len(rows), DERIVE_ROWS):
                 block = rows[start : start + DERIVE_ROWS]
                 derived[block] = derive(np.asarray(embeddings[block]))
@@ -218,10 +220,10 @@ class GalleryStore:
                 reasons[entry["image"]] = entry["reason"]
         return {position: reasons[position] for position in failed}
 
-    def _array(self, name: str, shape: tuple[int, ...], mode: str) -> npt.NDArray:
+    def _array(self, name: str, shape: tuple[int, ...], mode: Literal["r", "r+"]) -> np.memmap:
         path = self.folder / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode=mode)  # type: ignore[call-overload]
+            array = np.lib.format.open_memmap(path, mode=mode)
         except (OSError, ValueError) as error:
             raise _damaged(self.folder, f"{path.name}: {error}") from error
         if array.shape != shape:
@@ -266,9 +268,14 @@ def missing_images(images: Sequence[ImageRef]) -> list[int]:
 @dataclass(frozen=True)
 class _Read:
     position: int
-    pixels: Floats | None
-    sha256: bytes = b""
-    problem: str = ""
+    pixels: Floats
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    position: int
+    reason: str
 
 
 def _read_ahead(
@@ -277,17 +284,17 @@ def _read_ahead(
     preprocess: Preprocessor,
     workers: int,
     ahead: int,
-) -> Iterator[_Read]:
+) -> Iterator[_Read | _Unreadable]:
     """Read and preprocess in threads, in order, at most `ahead` images before they are used."""
 
-    def read(position: int) -> _Read:
+    def read(position: int) -> _Read | _Unreadable:
         try:
             image, sha256 = read_image(images[position])
         except PhotoError as error:
-            return _Read(position, None, problem=error.what)
+            return _Unreadable(position, error.what)
         return _Read(position, preprocess(image), sha256)
 
-    waiting: deque[Future[_Read]] = deque()
+    waiting: deque[Future[_Read | _Unreadable]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for position in positions:

@@ -1,0 +1,254 @@
+"""What an evaluation found: a table for people, a JSON document for programs."""
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lensctl import __version__
+from lensctl.models.interface import ModelInfo
+from lensctl_training.benchmarks.benchmark import Benchmark
+from lensctl_training.benchmarks.published import COLUMNS, REMARKS, published
+from lensctl_training.benchmarks.scores import TaskScore
+
+LIBRARIES = ("numpy", "pillow", "onnxruntime", "torch", "open_clip_torch", "timm")
+FORMAT = 1
+"""Version of the JSON document; grows when a key changes its meaning."""
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """One column: a model, or a baseline over its vectors.
+
+    Args:
+        info: the model.
+        method: "model", "image only", "text only" or "sum".
+        weight: of `sum`, searched on the very queries that are scored.
+        device: where images were encoded, and `precision` in what.
+        tasks: the scores, in the order of the benchmark's tasks; a baseline lacks tasks that it
+            does not apply to.
+        images_hash: of names, sizes and times of the images; content_hash of their content.
+        failures: image -> why it could not be read.
+        cut_texts: texts longer than the model reads, whose end was left out.
+    """
+
+    info: ModelInfo
+    method: str
+    weight: float | None
+    device: str
+    precision: str
+    tasks: tuple[TaskScore, ...]
+    images_hash: str
+    content_hash: str
+    failures: dict[str, str]
+    cut_texts: int
+
+    @property
+    def label(self) -> str:
+        """The heading of its column."""
+        if self.method == "model":
+            return self.info.name
+        weight = "" if self.weight is None else f" x{self.weight:g}"
+        return f"{self.info.name}, {self.method}{weight}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: one measure of one task, or of the mean over some."""
+
+    task: str
+    measure: str
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All methods on one benchmark."""
+
+    benchmark: Benchmark
+    methods: tuple[MethodScore, ...]
+    options: dict[str, Any]
+
+    def rows(self) -> list[Row]:
+        """Every measure of every scored task, then the means; None where a method has no score."""
+        tables = [_by_name(method.tasks) for method in self.methods]
+        rows = [
+            Row(task.name, measure.name, tuple(_value(t, task.name, measure.name) for t in tables))
+            for task in self.benchmark.tasks
+            if not task.hidden
+            for measure in task.measures
+        ]
+        means = [
+            Row(mean.label, mean.measure, tuple(_mean(t, mean.tasks, mean.measure) for t in tables))
+            for mean in self.benchmark.means
+        ]
+        return rows + means
+
+    def notes(self) -> list[str]:
+        """Everything that a reader of the table must know, one sentence each."""
+        return [*self.benchmark.notes, *_remarks(self), *REMARKS.get(self.benchmark.name, ())]
+
+
+def _by_name(tasks: Sequence[TaskScore]) -> dict[str, TaskScore]:
+    return {task.task: task for task in tasks}
+
+
+def _value(tasks: dict[str, TaskScore], task: str, measure: str) -> float | None:
+    return tasks[task].values.get(measure) if task in tasks else None
+
+
+def _mean(tasks: dict[str, TaskScore], names: tuple[str, ...], measure: str) -> float | None:
+    values = [_value(tasks, name, measure) for name in names]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(names) else None
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    """What was counted: unreadable images, ties, cut texts, weights searched on the test itself."""
+    for method in report.methods:
+        if method.method == "model" and method.failures:
+            first, reason = next(iter(method.failures.items()))
+            yield (
+                f"{method.info.name}: {len(method.failures)} images could not be read and count as "
+                f"never found, such as {first} ({reason})"
+            )
+        for task in method.tasks:
+            if task.without_image:
+                yield (
+                    f"{method.label}, {task.task}: {task.without_image} of {task.queries} queries "
+                    "have no readable image and count as misses"
+                )
+            if task.tied:
+                yield (
+                    f"{method.label}, {task.task}: in {task.tied} of {task.queries} queries a "
+                    "right and a wrong candidate tie; ties count against the model"
+                )
+        if method.method == "model" and method.cut_texts:
+            yield f"{method.info.name}: the end of {method.cut_texts} long texts was left out"
+        if method.weight is not None:
+            yield (
+                f"{method.label}: the weight of the text was searched on these very queries, so "
+                "this is the best that a vector sum can do, not a fair score"
+            )
+
+
+def table(report: Report) -> str:
+    """Aligned columns in percent, the published numbers to the right, caveats below."""
+    known = published(report.benchmark.name)
+    caveats: dict[str, int] = {}
+    header = ["task", "measure", *(method.label for method in report.methods), *COLUMNS]
+    body = []
+    for row in report.rows():
+        line = [row.task, row.measure, *(_percent(value) for value in row.values)]
+        found = known.get((row.task, row.measure))
+        mark = ""
+        if found is not None and found.caveat:
+            mark = f" [{caveats.setdefault(found.caveat, len(caveats) + 1)}]"
+        line += [f"{v:.1f}{mark}" for v in found.values] if found else ["-"] * len(COLUMNS)
+        body.append(line)
+    notes = [f"[{number}] {caveat}" for caveat, number in caveats.items()]
+    notes += [f"note: {note}" for note in report.notes()]
+    sources = sorted({row.source for row in known.values()})
+    if body and sources:
+        notes.append(f"published MagicLens numbers: {'; '.join(sources)}")
+    title = f"{report.benchmark.name} (percent)"
+    return "\n".join([title, *(align([header, *body]) if body else ["nothing to score"]), *notes])
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells -> lines; the first two columns to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < 2 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def document(report: Report) -> dict[str, Any]:
+    """The JSON document: scores, and everything that is needed to repeat them."""
+    return {
+        "format": FORMAT,
+        "benchmark": report.benchmark.name,
+        "options": report.options,
+        "data": {
+            "files": report.benchmark.files,
+            "images": len(report.benchmark.images),
+            "images_hash": report.methods[0].images_hash if report.methods else "",
+            "content_hash": report.methods[0].content_hash if report.methods else "",
+        },
+        "software": software(),
+        "methods": [_method_document(method) for method in report.methods],
+        "rows": [asdict(row) for row in report.rows()],
+        "published": [
+            {"task": task, "measure": measure, "columns": COLUMNS, **asdict(row)}
+            for (task, measure), row in published(report.benchmark.name).items()
+        ],
+        "notes": report.notes(),
+    }
+
+
+def software() -> dict[str, str]:
+    """Versions of what a score may depend on."""
+    found = {"lensctl": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found | {"machine": platform.machine(), "system": platform.system()}
+
+
+def _method_document(method: MethodScore) -> dict[str, Any]:
+    info = method.info
+    return {
+        "label": method.label,
+        "method": method.method,
+        "model": info.name,
+        "encoder_fingerprint": info.encoder_fingerprint,
+        "lens_fingerprint": info.lens_fingerprint,
+        "source": info.source,
+        "device": method.device,
+        "precision": method.precision,
+        "sum_weight": method.weight,
+        "sum_weight_searched_on_the_scored_queries": method.weight is not None,
+        "unreadable_images": method.failures,
+        "cut_texts": method.cut_texts,
+        "tasks": [_task_document(task) for task in method.tasks],
+    }
+
+
+def _task_document(task: TaskScore) -> dict[str, Any]:
+    keep = asdict(task) | {"interval_confidence": 0.95}
+    del keep["results"]
+    return keep
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
