@@ -1,0 +1,1 @@
+"""Published weights into model folders: read without executing, checked, mapped, written."""
