@@ -32,7 +32,7 @@ def index(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[DIR]...", help="Folders to index; none: all that were indexed before."
+            metavar="DIR", help="Folders to index; none: all that were indexed before."
         ),
     ] = None,
     library: LibraryOption = None,

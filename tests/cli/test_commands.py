@@ -1,0 +1,301 @@
+"""The commands as processes: what they print where, and how they exit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.photo_files import write_photo
+
+ROOT = Path(__file__).parents[2]
+
+
+def lensctl(*arguments, env=None, **options):
+    """Run `lensctl` as a user does; the library is in LENSCTL_LIBRARY."""
+    return subprocess.run(
+        [sys.executable, "-m", "lensctl", *map(os.fspath, arguments)],
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Ten photos, indexed with the embedded model; the environment that names the library."""
+    folder = tmp_path_factory.mktemp("cli")
+    for number in range(10):
+        write_photo(folder / "photos" / f"{number}.png", number)
+    env = {"LENSCTL_LIBRARY": str(folder / "library"), "LENSCTL_CONFIG": str(folder / "none.toml")}
+    done = lensctl("index", folder / "photos", env=env)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder, env
+
+
+def test_index_prints_its_summary_and_nothing_else(place):
+    folder, env = place
+    done = lensctl("index", folder / "photos", env=env)
+    assert done.stdout.decode().startswith("10 photos found: nothing new")
+    assert done.stderr == b""
+
+
+def test_query_by_words_prints_best_first(place):
+    done = lensctl("query", "a red square", "--json", "-k", "4", env=place[1])
+    assert done.returncode == 0
+    answer = json.loads(done.stdout)
+    assert answer["query"]["text"] == "a red square"
+    scores = [one["score"] for one in answer["results"]]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert all(Path(one["path"]).is_absolute() for one in answer["results"])
+
+
+def test_query_by_photo_leaves_it_out(place):
+    folder, env = place
+    photo = folder / "photos" / "3.png"
+    answer = json.loads(lensctl("query", photo, "--json", "-k", "99", env=env).stdout)
+    assert len(answer["results"]) == 9
+    assert str(photo) not in [one["path"] for one in answer["results"]]
+    with_it = lensctl("query", photo, "--include-self", "--paths", "-k", "1", env=env)
+    assert with_it.stdout.decode() == f"{photo}\n"
+
+
+def test_query_reads_an_image_from_stdin(place):
+    folder, env = place
+    data = write_photo(folder / "outside.png", 3).read_bytes()
+    done = lensctl("query", "-", "darker", "--paths", "-k", "2", env=env, input=data)
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_null_separated_paths(place):
+    done = lensctl("query", "red", "-0", "-k", "3", env=place[1])
+    assert done.stdout.count(b"\0") == 3
+    assert b"\n" not in done.stdout
+
+
+def test_reader_that_goes_away_is_no_error(place):
+    command = f"{sys.executable} -m lensctl query red --paths -k 10 | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env={**os.environ, **place[1]}, timeout=60)
+    assert done.returncode in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["query"], 2, "nothing to search for"),
+        (["query", "missing.jpg"], 2, "there is no file missing.jpg"),
+        (["query", "some/where"], 2, "there is no file some/where"),
+        (["query", "."], 2, "is a folder"),
+        (["query", "red", "--after", "yesterday"], 2, "is not a date"),
+        (["query", "red", "--near", "1,2"], 2, "is not a place"),
+        (["query", "red", "--search", "fast"], 2, "search must be"),
+        (["query", "red", "--min-score", "7"], 2, "min_score must be"),
+        (["query", "red", "--model", "unheard-of"], 5, "unheard-of"),
+        (["query", "red", "--after", "2999"], 1, "no photo passes"),
+        (["index", "/nowhere/at/all"], 2, "does not exist"),
+        (["forget", "/nowhere/at/all"], 1, "knows no photo"),
+        (["relocate", "/nowhere", "/tmp"], 2, "knows no photo"),
+        (["query", "red", "--library", "/nowhere/library"], 1, "there is no photo library"),
+        (["status", "--library", "/nowhere/library"], 1, "there is no photo library"),
+        (["check", "--library", "/nowhere/library"], 1, "there is no photo library"),
+    ],
+)
+def test_errors_say_what_happened_and_exit_as_documented(place, arguments, code, told):
+    done = lensctl(*arguments, env=place[1])
+    assert done.returncode == code
+    assert told in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    if code != 1 or "library" in told:
+        assert done.stdout == b""
+
+
+def test_words_that_look_like_a_path_can_be_said_outright(place):
+    done = lensctl("query", "--text", "day/night.jpg", "--paths", env=place[1])
+    assert done.returncode == 0
+
+
+def test_status_and_check(place):
+    facts = json.loads(lensctl("status", "--json", env=place[1]).stdout)
+    assert facts["photos"]["searchable"] == 10
+    done = lensctl("check", env=place[1])
+    assert (done.returncode, done.stdout) == (0, b"the library is sound\n")
+
+
+def test_environment_and_file_and_flags(place, tmp_path):
+    folder, env = place
+    config = tmp_path / "config.toml"
+    config.write_text("results = 3\n")
+    env = {**env, "LENSCTL_CONFIG": str(config)}
+
+    def shown(*flags, **more):
+        return len(lensctl("query", "red", "--paths", *flags, env={**env, **more}).stdout.split())
+
+    assert shown() == 3
+    assert shown(LENSCTL_RESULTS="4") == 4
+    assert shown("-k", "5", LENSCTL_RESULTS="4") == 5
+    config.write_text("results = 'many'\n")
+    done = lensctl("query", "red", env=env)
+    assert done.returncode == 2
+    assert "results cannot be 'many'" in done.stderr.decode()
+
+
+def test_second_writer_is_told_and_queries_go_on(place):
+    from filelock import FileLock
+
+    folder, env = place
+    with FileLock(folder / "library" / "write.lock"):
+        done = lensctl("index", folder / "photos", env=env)
+        assert done.returncode == 4
+        assert "another lensctl is writing" in done.stderr.decode()
+        assert lensctl("query", "red", "--paths", env=env).returncode == 0
+
+
+def test_interrupt_stops_cleanly_and_the_next_run_goes_on(tmp_path):
+    for number in range(300):
+        write_photo(tmp_path / "photos" / f"{number}.png", number)
+    env = {**os.environ, "LENSCTL_LIBRARY": str(tmp_path / "library")}
+    command = [sys.executable, "-m", "lensctl", "index", tmp_path / "photos", "--batch-size", "8"]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _wait_for_rows(tmp_path / "library" / "catalog.sqlite", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    assert b"run the command again to go on" in err
+    done = lensctl("index", env=env)
+    assert done.returncode == 0
+    facts = json.loads(lensctl("status", "--json", env=env).stdout)
+    assert facts["photos"]["searchable"] == 300
+
+
+def _wait_for_rows(catalog: Path, process: subprocess.Popen) -> None:
+    import sqlite3
+
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as connection:
+                if connection.execute("SELECT count(*) FROM photos").fetchone()[0]:
+                    return
+        except sqlite3.OperationalError:
+            pass
+        time.sleep(0.01)
+    raise AssertionError("the index run wrote nothing")
+
+
+LIGHT = [
+    "query",
+    "status",
+    "check",
+    "forget",
+    "relocate",
+    "models",
+    "index",
+    "train",
+    "mine",
+    "eval",
+]
+
+
+def test_light_commands_import_no_torch(place):
+    folder, env = place
+    photo = str(write_photo(folder / "stranger.png", 999))
+    runs = [
+        ["--help"],
+        *([name, "--help"] for name in LIGHT if _exists(name)),
+        ["query", "red"],
+        ["query", photo, "darker"],
+        ["query", str(folder / "photos" / "1.png"), "darker", "--search", "hnsw"],
+        ["status"],
+        ["check"],
+        ["relocate", "/nowhere", "/tmp"],
+        ["forget", "/nowhere"],
+        ["models", "list"],
+        ["models", "info", "mini"],
+    ]
+    script = (
+        "import sys\n"
+        "sys.argv = ['lensctl', *sys.argv[1:]]\n"
+        "from lensctl.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    for arguments in runs:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            capture_output=True,
+            env={**os.environ, **env},
+            timeout=60,
+        )
+        assert done.stderr.decode().rstrip().endswith("False"), (arguments, done.stderr)
+
+
+def _exists(name: str) -> bool:
+    return name.encode() in lensctl("--help").stdout
+
+
+def test_index_query_and_demo_reach_no_network(place, tmp_path):
+    """Every socket but those of the local machine's files is refused, in the whole process."""
+    folder, env = place
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\n"
+        "def refuse(self, address):\n"
+        "    if self.family != socket.AF_UNIX:\n"
+        "        raise AssertionError(f'the network was asked for {address}')\n"
+        "socket.socket.connect = refuse\n"
+        "socket.socket.connect_ex = refuse\n"
+        "socket.getaddrinfo = lambda *a, **k: refuse(socket.socket(), a)\n"
+    )
+    env = {**env, "PYTHONPATH": str(tmp_path), "LENSCTL_LIBRARY": str(tmp_path / "library")}
+    for arguments in (["index", folder / "photos"], ["query", "red"], ["demo"]):
+        done = lensctl(*arguments, env=env)
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def test_full_disk_loses_nothing(tmp_path):
+    """The library on a tmpfs of 1 MB: an error without a traceback, and what was committed stays."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    small = tmp_path / "small"
+    small.mkdir()
+    for number in range(200):
+        write_photo(tmp_path / "photos" / f"{number}.png", number)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", small], check=True)
+    try:
+        env = {"LENSCTL_LIBRARY": str(small / "library")}
+        done = lensctl("index", tmp_path / "photos", "--batch-size", "8", env=env)
+        assert done.returncode == 3, done.stderr.decode()
+        assert "Traceback" not in done.stderr.decode()
+        subprocess.run(["mount", "-o", "remount,size=50M", small], check=True)
+        assert lensctl("check", env=env).returncode == 0
+        assert lensctl("index", tmp_path / "photos", env=env).returncode == 0
+        facts = json.loads(lensctl("status", "--json", env=env).stdout)
+        assert facts["photos"]["searchable"] == 200
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_library_without_rights_is_an_error_with_advice(tmp_path):
+    """As an unprivileged user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o700)
+    script = f"import os; os.setuid(65534); os.environ['LENSCTL_LIBRARY'] = '{locked}/library'; "
+    script += "import sys; sys.argv = ['lensctl', 'index', '/usr/share']; "
+    script += "from lensctl.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.returncode == 3
+    assert b"Permission denied" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_reference_pages_are_what_the_code_says():
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate.py", "--check"], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()
