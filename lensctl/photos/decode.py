@@ -6,12 +6,13 @@ thumbnail when that is large enough, RAW from its embedded preview. Everything e
 whole in its own mode, then turned into RGB and reduced strip by strip, so that a second full-size
 image never exists.
 
-Importing this module switches off Pillow's own size guard for the process: every image opened
-here is measured against `max_pixels` before any of its pixels is decoded.
+Importing this module switches off, for the process, Pillow's own size guard (every image opened
+here is measured against `max_pixels` before any of its pixels is decoded) and its warnings.
 """
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ _UPRIGHT = {
 }
 
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of metadata that it mends; what cannot be mended is told in `problems`.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)

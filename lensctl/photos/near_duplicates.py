@@ -1,0 +1,167 @@
+"""Photos that look alike: resized, recompressed, slightly edited copies, and bursts.
+
+A 64-bit perceptual hash finds candidates among hundreds of thousands of photos in seconds;
+embeddings, where there are some, confirm them.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+_HASH_BITS = 64
+_SIDE, _FREQUENCIES = 32, 8
+_PAIRS_AT_ONCE = 4_000_000
+
+MAX_DISTANCE = 6
+"""Bits in which two photos' hashes may differ and the photos still look alike.
+
+Unrelated photos differ in 32 bits on average; see docs/photos.md for the distances measured.
+"""
+
+
+def _cosines() -> NDArray[np.float32]:
+    """The rows of a type-II discrete cosine transform, (8, 32) float32, lowest frequencies."""
+    frequency = np.arange(_FREQUENCIES)[:, None]
+    place = np.arange(_SIDE)[None, :] + 0.5
+    return np.cos(math.pi / _SIDE * frequency * place).astype(np.float32)
+
+
+_COSINES = _cosines()
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """64 bits that change little when a photo is resized, recompressed or brightened.
+
+    The signs, against their median, of the 8 x 8 lowest frequencies of the photo's 32 x 32
+    greyscale miniature (Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010, 3.2.1).
+
+    Args:
+        image: in any mode that converts to greyscale; upright.
+
+    Returns:
+        0 to 2**64 - 1.
+    """
+    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    pixels = np.asarray(small, dtype=np.float32)
+    low = (_COSINES @ (pixels - pixels.mean()) @ _COSINES.T).ravel()
+    bits = low > np.median(low[1:])
+    bits[0] = False  # the mean brightness says nothing, and would be a coin toss
+    return int.from_bytes(np.packbits(bits).tobytes())
+
+
+def group_near(hashes: Sequence[int], max_distance: int = MAX_DISTANCE) -> list[list[int]]:
+    """Groups of photos linked by hashes at most `max_distance` bits apart.
+
+    Exact, and far from quadratic: two such hashes, cut into `max_distance` + k pieces, agree in at
+    least k of them, so only those that share k pieces are compared. A group is a chain of near
+    pairs: its ends may be further apart.
+
+    Args:
+        hashes: n integers of 64 bits.
+        max_distance: 0 to 32 bits.
+
+    Returns:
+        Groups of two or more positions in `hashes`, ascending, ordered by their first.
+    """
+    if not 0 <= max_distance <= _HASH_BITS // 2:
+        raise ValueError(f"a distance of {max_distance} bits is not between 0 and 32")
+    if len(hashes) == 0:
+        return []
+    unique, owner = np.unique(np.asarray(hashes, dtype=np.uint64), return_inverse=True)
+    labels = np.arange(len(unique))
+    if max_distance > 0:
+        for left, right in _candidate_pairs(unique, max_distance):
+            near = np.bitwise_count(unique[left] ^ unique[right]) <= max_distance
+            labels = _joined(labels, left[near], right[near])
+    return _groups(labels[owner])
+
+
+def confirm(embeddings: NDArray[np.float32], min_cosine: float) -> list[list[int]]:
+    """The parts of one group that embeddings, too, hold to be the same photo.
+
+    Args:
+        embeddings: (n, d), of the photos of one group; any length, not zero.
+        min_cosine: the cosine that links two photos.
+
+    Returns:
+        Groups of two or more row numbers, ascending; rows that resemble no other are in none.
+    """
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    labels = np.arange(len(unit))
+    block = max(1, _PAIRS_AT_ONCE // max(1, len(unit)))
+    for start in range(0, len(unit), block):
+        left, right = np.nonzero(unit[start : start + block] @ unit.T >= min_cosine)
+        labels = _joined(labels, left + start, right)
+    return _groups(labels)
+
+
+def _candidate_pairs(
+    hashes: NDArray[np.uint64], max_distance: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Every pair that may be near, some more than once; unequal hashes, in blocks."""
+    shared = _pieces_to_share(len(hashes), max_distance)
+    masks = _piece_masks(max_distance + shared)
+    for chosen in itertools.combinations(masks, shared):
+        keys = hashes & np.uint64(sum(chosen))
+        order = np.argsort(keys, kind="stable")
+        yield from _pairs_within_runs(keys[order], order)
+
+
+def _pieces_to_share(count: int, max_distance: int) -> int:
+    """How many pieces must agree: the fewest passes over the data with short runs of equal keys."""
+    bits_wanted = math.log2(max(2, count))
+    for shared in (1, 2, 3):
+        pieces = max_distance + shared
+        if _HASH_BITS * shared / pieces >= bits_wanted:
+            return shared
+    return 3
+
+
+def _piece_masks(pieces: int) -> list[int]:
+    """64 bits cut into pieces of nearly equal length, as masks."""
+    edges = [round(_HASH_BITS * piece / pieces) for piece in range(pieces + 1)]
+    return [(1 << high) - (1 << low) for low, high in itertools.pairwise(edges)]
+
+
+def _pairs_within_runs(
+    keys: NDArray[np.uint64], order: NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """All pairs whose sorted keys are equal: each with its 1st, 2nd, ... follower, while any is."""
+    rows = np.arange(len(keys))
+    for gap in itertools.count(1):
+        rows = rows[rows + gap < len(keys)]
+        rows = rows[keys[rows] == keys[rows + gap]]
+        if len(rows) == 0:
+            return
+        yield order[rows], order[rows + gap]
+
+
+def _joined(
+    labels: NDArray[np.intp], left: NDArray[np.intp], right: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """Labels of connected parts once the given pairs are connected, too: each part's least."""
+    apart = labels[left] != labels[right]
+    left, right = left[apart], right[apart]
+    while len(left):
+        least = np.minimum(labels[left], labels[right])
+        changed = labels.copy()
+        for side in (left, right):
+            np.minimum.at(changed, labels[side], least)
+            np.minimum.at(changed, side, least)
+        changed = changed[changed]
+        if np.array_equal(changed, labels):
+            break
+        labels = changed
+    return labels
+
+
+def _groups(labels: NDArray[np.intp]) -> list[list[int]]:
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    groups = np.split(order, starts[1:])
+    return sorted(group.tolist() for group in groups if len(group) > 1)
