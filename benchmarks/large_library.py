@@ -1,0 +1,190 @@
+"""Cold queries on a large library: wall time and peak memory, beside rclip in the same run.
+
+    python benchmarks/large_library.py FOLDER [--photos 100000] [--model mini] [--runs 5]
+        [--rclip COMMAND --rclip-data DIR]
+
+Only the encoder is replaced: vectors are drawn at random around cluster centres and written into a
+real catalog; everything else, from the command line to the printed paths, is what a user runs. One
+photo is a real file, so that it can be the query. FOLDER is scratch space; the library is made once
+and used again. With --rclip, its text and image queries run in turn with ours; DIR is an rclip data
+folder with as many rows.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lensctl.library.catalog import from_floats
+from lensctl.library.library import Library
+from lensctl.library.recorder import Recorder, signed
+from lensctl.library.vectors import refresh_search_files
+from lensctl.models.registry import open_model
+
+_BLOCK = 10_000
+_CLUSTERS = 1000
+
+
+def make_library(folder: Path, model_name: str, photos: int) -> Path:
+    """A library of `photos` rows, and the one real photo in it; returns the photo's path."""
+    photo = folder / "query.jpg"
+    noise = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+    library = Library(folder / f"library-{model_name}-{photos}")
+    if library.exists():
+        return photo
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise // 8 * 2 + 60).save(photo, quality=90)
+    model = open_model(model_name)
+    with library.writing() as recorder:
+        lens = recorder.register(model.info)
+        recorder.set_fact("model", model_name)
+        recorder.root_for(os.fsencode(folder))
+        for start in range(0, photos, _BLOCK):
+            with recorder.transaction():
+                _write_block(recorder, lens.lens_id, model.info, folder, start, photos, photo)
+        side = model.query_side()
+        refresh_search_files(library.search_folder, recorder, lens, model.info, side.text_keys)
+    return photo
+
+
+def _write_block(recorder: Recorder, lens_id, info, folder, start, photos, photo) -> None:  # type: ignore[no-untyped-def]
+    ids = range(start + 1, min(start + _BLOCK, photos) + 1)
+    sql = recorder.connection.executemany
+    contents = [(i, i.to_bytes(16, "big"), "JPEG", 4000, 3000, _taken(i), "Pixel 8") for i in ids]
+    sql(
+        "INSERT INTO contents (id, hash, format, width, height, taken, camera)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        contents,
+    )
+    sql(
+        "INSERT INTO photos (root_id, path, size, mtime_ns, device, inode, content_id, state)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?, 'present')",
+        [_place(folder, i, photo) for i in ids],
+    )
+    embeddings = clustered(info.embedding_dim, len(ids), start)
+    sql(
+        "INSERT INTO embeddings (encoder_id, content_id, vector, precision, device)"
+        " VALUES (1, ?, ?, 'fp32', 'cpu')",
+        ((i, from_floats(v * 10)) for i, v in zip(ids, embeddings, strict=True)),
+    )
+    targets = clustered(info.target_dim, len(ids), start)
+    sql(
+        f"INSERT INTO targets (lens_id, content_id, vector) VALUES ({lens_id}, ?, ?)",
+        ((i, from_floats(v)) for i, v in zip(ids, targets, strict=True)),
+    )
+
+
+def _taken(number: int) -> str:
+    return f"{2005 + number % 20}-{number % 12 + 1:02}-{number % 28 + 1:02}T12:00:00"
+
+
+def _place(folder: Path, number: int, photo: Path) -> tuple[bytes, int, int, int, int, int]:
+    if number == 1:
+        status = photo.stat()
+        device, inode = signed(status.st_dev), signed(status.st_ino)
+        return os.fsencode(photo), status.st_size, status.st_mtime_ns, device, inode, 1
+    path = folder / f"{2005 + number % 20}" / f"{number % 12 + 1:02}" / f"IMG_{number:07}.jpg"
+    return os.fsencode(path), 3_000_000 + number, number, 1, number, number
+
+
+def clustered(dim: int, count: int, seed: int) -> np.ndarray:
+    """(count, dim) float32 unit vectors around cluster centres that all seeds share."""
+    centres = np.random.default_rng(0).standard_normal((_CLUSTERS, dim), dtype=np.float32)
+    rng = np.random.default_rng(seed + 1)
+    rows = centres[rng.integers(0, _CLUSTERS, count)]
+    rows += 0.5 * rng.standard_normal((count, dim), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def measure(commands: dict[str, tuple[list[str], dict[str, str]]], runs: int) -> None:
+    """Run the commands in turn and print the medians of wall seconds, CPU seconds, peak memory."""
+    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+    for turn in range(runs + 1):
+        for name, (command, env) in commands.items():
+            row = _run(command, env)
+            if turn:
+                times[name].append(row)
+    for name, rows in times.items():
+        wall, cpu, peak = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(
+            json.dumps(
+                {
+                    "what": name,
+                    "wall_s": round(wall, 3),
+                    "cpu_s": round(cpu, 3),
+                    "peak_mb": round(peak),
+                    "runs": len(rows),
+                }
+            )
+        )
+
+
+def _run(command: list[str], env: dict[str, str]) -> tuple[float, float, float]:
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    err = process.stderr.read() if process.stderr else b""
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{shlex.join(command)} failed:\n{err.decode()}")
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def _ours(library: Path, photo: Path, outside: Path) -> Iterator[tuple[str, list[str]]]:
+    base = [sys.executable, "-m", "lensctl", "query", "--library", str(library), "--paths"]
+    yield "lensctl library photo + instruction", [*base, str(photo), "inside view of"]
+    yield "lensctl outside photo + instruction", [*base, str(outside), "inside view of"]
+    yield "lensctl text", [*base, "a red barn"]
+    yield "lensctl text, filtered", [*base, "a red barn", "--after", "2020"]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--rclip", help="how to run rclip, a path or a command")
+    parser.add_argument("--rclip-data", help="an rclip data folder with as many rows")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    photo = make_library(folder, options.model, options.photos)
+    library = folder / f"library-{options.model}-{options.photos}"
+    outside = folder / "outside.jpg"
+    Image.open(photo).rotate(180).save(outside, quality=90)
+    commands = {name: (command, {}) for name, command in _ours(library, photo, outside)}
+    if options.rclip:
+        env = {"RCLIP_DATADIR": options.rclip_data, "HF_HUB_OFFLINE": "1"}
+        rclip = [*shlex.split(options.rclip), "-n", "-f"]
+        commands["rclip text"] = ([*rclip, "a red barn"], env)
+        commands["rclip image + text"] = ([*rclip, str(outside), "+", "inside view of"], env)
+    size = sum(one.stat().st_size for one in library.rglob("*") if one.is_file())
+    print(
+        json.dumps(
+            {
+                "photos": options.photos,
+                "model": options.model,
+                "bytes_per_photo": round(size / options.photos),
+                "own_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            }
+        )
+    )
+    measure(commands, options.runs)
+
+
+if __name__ == "__main__":
+    main()
