@@ -43,13 +43,14 @@ def _run(photos: Path, folder: Path) -> None:
 
 def _ask(library: "Library", asked: Asked) -> None:
     from lensctl.cli.opening import model_for
-    from lensctl.cli.results import print_table
+    from lensctl.cli.results import as_results, print_results
     from lensctl.library.session import open_session
 
     told = " ".join(f'"{one}"' for one in asked.describe().values() if one)
     print(f"\n$ lensctl query {told}")
     with open_session(library, model_for(library, "")) as session:
-        print_table(session.find(asked.question(session), _RESULTS))
+        matches = session.find(asked.question(session), _RESULTS)
+    print_results(asked.describe(), as_results(matches))
 
 
 def _photos() -> Path:

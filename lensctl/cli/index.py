@@ -15,9 +15,10 @@ from lensctl.cli.options import (
     PrecisionOption,
     QuietOption,
 )
-from lensctl.cli.terminal import GracefulStop, count, duration, note, show_path
+from lensctl.cli.terminal import GracefulStop, count, duration, note
 from lensctl.config import load_settings
 from lensctl.errors import UsageError
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -31,9 +32,7 @@ _LISTED = 20
 def index(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="DIR", help="Folders to index; none: all that were indexed before."
-        ),
+        typer.Argument(metavar="DIR", help="Folders to index; none: all that were indexed before."),
     ] = None,
     library: LibraryOption = None,
     model: ModelOption = None,

@@ -9,7 +9,7 @@ import typer
 from lensctl.cli.asking import Asked, read_filters, read_question
 from lensctl.cli.opening import existing_library, model_for
 from lensctl.cli.options import LibraryOption, ModelOption
-from lensctl.cli.results import print_json, print_paths, print_table
+from lensctl.cli.results import as_results, print_results
 from lensctl.cli.terminal import note
 from lensctl.config import Settings, load_settings
 
@@ -83,12 +83,7 @@ def query(
     asked = read_question(what, instruction, image, text)
     filters = read_filters(folder, after, before, camera, near, file_type)
     matches = _search(settings, asked, filters, include_self)
-    if as_json:
-        print_json(asked.describe(), matches)
-    elif paths or null:
-        print_paths(matches, null=null)
-    else:
-        print_table(matches)
+    print_results(asked.describe(), as_results(matches), as_json=as_json, paths=paths, null=null)
     if not matches:
         _explain_nothing(settings, bool(filters))
         sys.exit(1)

@@ -7,8 +7,9 @@ import typer
 
 from lensctl.cli.opening import existing_library
 from lensctl.cli.options import LibraryOption
-from lensctl.cli.terminal import count, show_path
+from lensctl.cli.terminal import count
 from lensctl.config import config_path, load_settings
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from lensctl.library.library import Library

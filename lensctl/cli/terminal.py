@@ -1,6 +1,5 @@
 """What commands say on stderr, and how they listen to Ctrl-C."""
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -10,21 +9,6 @@ from typing import Any
 def note(text: str) -> None:
     """A line for the person at the terminal; never on stdout."""
     print(text, file=sys.stderr)
-
-
-def show_path(path: bytes) -> str:
-    """A path as one printable line: control characters and broken UTF-8 are escaped."""
-    text = os.fsdecode(path)
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else _escape(one) for one in text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def count(number: int, noun: str) -> str:

@@ -1,0 +1,50 @@
+"""The JSON of results, as docs/json.md documents it."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lensctl.show.result import Result
+
+
+def to_json(query: Mapping[str, Any], results: Sequence[Result]) -> str:
+    """One line of JSON: what was asked, and the results, best first."""
+    return json.dumps(
+        {"query": dict(query), "results": [_as_object(result) for result in results]},
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+
+
+def _as_object(result: Result) -> dict[str, Any]:
+    known = {
+        **_path(result.path),
+        "score": round(result.score, 6),
+        "cosine": round(result.cosine, 6),
+        "copies": result.copies,
+        "offline": result.offline,
+        "format": result.format,
+        "width": result.width,
+        "height": result.height,
+        "taken": result.taken,
+        "camera": result.camera,
+        "latitude": result.latitude,
+        "longitude": result.longitude,
+        "place": result.place,
+        "rating": result.rating,
+        "keywords": list(result.keywords),
+    }
+    return known
+
+
+def _path(path: bytes) -> dict[str, str]:
+    """JSON is Unicode: a name that is not UTF-8 is given whole in base64 beside its best reading."""
+    try:
+        return {"path": path.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {
+            "path": os.fsdecode(path).encode("utf-8", "replace").decode(),
+            "path_base64": base64.b64encode(path).decode("ascii"),
+        }

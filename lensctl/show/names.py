@@ -1,0 +1,18 @@
+"""File names as text. A name is bytes: not all of it need be printable, or even UTF-8."""
+
+import os
+
+
+def show_path(path: bytes) -> str:
+    """A path as one printable line: control characters and broken UTF-8 are escaped."""
+    text = os.fsdecode(path)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escape(one) for one in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
