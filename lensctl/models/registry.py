@@ -78,8 +78,14 @@ def _listed(name: str) -> ListedModel:
 
 
 def _open_embedded() -> Model:
-    from lensctl.models.mini import open_mini
-
+    try:
+        from lensctl.models.mini import open_mini
+    except ImportError as error:
+        raise ModelError(
+            "the embedded model is not part of this installation",
+            why=str(error),
+            next_step="install lensctl again",
+        ) from error
     return open_mini()
 
 

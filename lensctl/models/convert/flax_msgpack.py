@@ -43,9 +43,8 @@ def restore(payload: memoryview) -> Arrays:
     except CheckpointError:
         raise
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise _refused(
-            f"its msgpack data cannot be read: {error or type(error).__name__}"
-        ) from error
+        why = str(error) or type(error).__name__
+        raise _refused(f"its msgpack data cannot be read: {why}") from error
     arrays: Arrays = {}
     _flatten(tree, "", arrays, depth=0)
     return arrays

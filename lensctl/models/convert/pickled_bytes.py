@@ -76,8 +76,7 @@ def _payload(data: memoryview, at: int, length_format: str, path: Path) -> tuple
 
 
 def _name(code: bytes) -> str:
-    known = pickletools.code2op.get(code.decode("latin-1"))
-    return known.name if known else repr(code)
+    return next((op.name for op in pickletools.opcodes if op.code == code.decode("latin-1")), "?")
 
 
 def _refused(path: Path, why: str) -> CheckpointError:

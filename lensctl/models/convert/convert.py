@@ -1,0 +1,135 @@
+"""A weights file into a named model folder: the one call behind `models convert` and `pull`."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from lensctl.errors import CheckpointError, ModelError, UsageError
+from lensctl.models.config import MagicLensConfig
+from lensctl.models.convert.clip_weights import (
+    read_open_clip,
+    read_transformers,
+    transformers_backbone,
+)
+from lensctl.models.convert.official import read_official
+from lensctl.models.folder import ModelFolder, save_model_folder
+from lensctl.models.home import model_path
+from lensctl.models.named import NAMED, Layout, NamedModel
+from lensctl.models.safetensors_file import read_layout
+from lensctl.models.weights import assign_weights
+
+_OFFICIAL_NAMES = {
+    "magic_lens_clip_base": "magiclens-base",
+    "magic_lens_clip_large": "magiclens-large",
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to convert, and what the file does not say by itself.
+
+    Args:
+        file: the weights.
+        name: of the model to make; from the file's name where empty.
+        side_file: JSON with dimensions (published layout) or a transformers config.json.
+        backbone: open_clip name, for CLIP weights without a config.json.
+        sum_weight: of the words beside the photo, for models without a fusion; None for the
+            named model's own, or 1.
+        licence: of the weights; from the list of named models where empty.
+        source: where the file comes from; its name where empty. The sha256 is added.
+        overwrite: replace a model of the same name.
+    """
+
+    file: Path
+    name: str = ""
+    side_file: Path | None = None
+    backbone: str = ""
+    sum_weight: float | None = None
+    licence: str = ""
+    source: str = ""
+    overwrite: bool = False
+
+
+def convert(wanted: Conversion) -> ModelFolder:
+    """Read, check, map and write a model. Raises CheckpointError, ModelError, UsageError."""
+    if not wanted.file.is_file():
+        raise UsageError(
+            f"there is no file {wanted.file}",
+            next_step="give the path of a .pkl or .safetensors file",
+        )
+    name = wanted.name or default_name(wanted.file)
+    path = model_path(name)
+    if path.exists() and not wanted.overwrite:
+        raise ModelError(
+            f"there is a model named {name!r} already",
+            next_step=f"choose another with --name, or: lensctl models remove {name}",
+        )
+    config, state = _read(wanted, detect_layout(wanted.file), NAMED.get(name))
+    module = assign_weights(config, state, wanted.file)
+    facts = NAMED.get(name)
+    return save_model_folder(
+        module,
+        config,
+        path,
+        name=name,
+        licence=wanted.licence or (facts.licence if facts else "unknown"),
+        description=facts.description if facts else f"converted from {wanted.file.name}",
+        source=f"{wanted.source or wanted.file.name}, sha256 {_sha256(wanted.file)}",
+        overwrite=wanted.overwrite,
+    )
+
+
+def default_name(file: Path) -> str:
+    """The published names become ours; any other file gives its own name."""
+    stem = file.name.split(".")[0]
+    return _OFFICIAL_NAMES.get(stem, stem.lower().replace(" ", "-"))
+
+
+def detect_layout(file: Path) -> Layout:
+    """By content: a pickle starts with 0x80, a safetensors file names its tensors."""
+    with file.open("rb") as opened:
+        if opened.read(1) == b"\x80":
+            return "magiclens"
+    if file.suffix != ".safetensors":
+        raise CheckpointError(
+            f"{file.name} is of no kind that can be converted",
+            why="it is neither a pickle nor named .safetensors",
+            next_step="give a published MagicLens .pkl, or CLIP weights in .safetensors",
+        )
+    names = read_layout(file)
+    return "transformers" if any(n.startswith("vision_model.") for n in names) else "open_clip"
+
+
+def _read(
+    wanted: Conversion, layout: Layout, named: NamedModel | None
+) -> tuple[MagicLensConfig, dict[str, Tensor]]:
+    if layout == "magiclens":
+        return read_official(wanted.file, wanted.side_file)
+    known = named.backbone if named else ""
+    if layout == "transformers" and wanted.side_file and not wanted.backbone:
+        config, state = read_transformers(wanted.file, transformers_backbone(wanted.side_file))
+    else:
+        read = read_transformers if layout == "transformers" else read_open_clip
+        config, state = read(wanted.file, _required(wanted.backbone or known, layout))
+    weight = wanted.sum_weight
+    if weight is None:
+        weight = named.sum_weight if named else 1.0
+    units = named.sum_of_units if named else True
+    return replace(config, sum_weight=weight, sum_of_units=units), state
+
+
+def _required(backbone: str, layout: Layout) -> str:
+    if not backbone:
+        hint = " or --config config.json" if layout == "transformers" else ""
+        raise UsageError(
+            f"CLIP weights of the {layout} layout do not tell their architecture",
+            next_step=f"add --backbone NAME{hint}, for example --backbone ViT-B-16-quickgelu",
+        )
+    return backbone
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
