@@ -1,0 +1,227 @@
+"""Pictures with captions on one self-contained HTML page.
+
+A leaf: the results of a query and the reports of train, mine and eval are such sheets. A page needs
+no network and no second file; its policy forbids every request, and every script and style but
+the page's own. Pictures are embedded as small re-encoded copies, without the metadata of the
+originals: a sheet that is sent to somebody carries no hidden position.
+"""
+
+import base64
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lensctl.errors import PhotoError
+from lensctl.show.chart import Chart, Series, draw_chart
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from PIL import Image
+
+__all__ = ["Chart", "Picture", "Section", "Series", "Table", "render_sheet", "write_sheet"]
+
+Mark = Literal["", "query", "good", "bad"]
+
+_MARK_WORDS = {"": "", "query": "query", "good": "match", "bad": "miss"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture and what is said about it.
+
+    Args:
+        image: a file, the bytes of one, or a PIL image. One that cannot be read is shown as an
+            empty frame with the reason, so that one bad photo does not cost the sheet.
+        caption: a line or two under the picture.
+        facts: name -> value, shown smaller, in order.
+        mark: "query", "good" (right) or "bad" (wrong): a coloured frame and a word.
+        score: 0 to 1, shown as a number and a bar.
+        original: the photo that "open original" leads to; only for a sheet read on this machine.
+    """
+
+    image: "Path | bytes | Image.Image"
+    caption: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    mark: Mark = ""
+    score: float | None = None
+    original: Path | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of the same length; cells that read as numbers are set to the right."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with any of: text, a table, a chart, a grid of pictures, rows of pictures.
+
+    `rows` are shown one under the other, each from left to right; a cell that is a string stands
+    between pictures, for triplets: (query, "the same at night", target).
+    """
+
+    heading: str = ""
+    text: str = ""
+    pictures: Sequence[Picture] = ()
+    table: Table | None = None
+    chart: Chart | None = None
+    rows: Sequence[Sequence[Picture | str]] = ()
+
+
+def render_sheet(
+    title: str, sections: Sequence[Section], *, subtitle: str = "", picture_side: int = 960
+) -> str:
+    """The page as one string.
+
+    Args:
+        title: the heading of the page, and the name of the browser's tab.
+        sections: shown in order.
+        subtitle: a line under the title.
+        picture_side: bound on the longer side of an embedded picture, in pixels. A picture of
+            960 takes about 100 kB; a report with hundreds of them is better off with 320.
+    """
+    environment = _environment()
+    style, script = _asset("sheet.css"), _asset("sheet.js")
+    return environment.get_template("sheet.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=[_prepare(section, picture_side) for section in sections],
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+    )
+
+
+def write_sheet(
+    path: Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    picture_side: int = 960,
+) -> None:
+    """Render and write the page: whole, or not at all. Raises OSError where it cannot be written.
+
+    The file is readable by its owner only: it shows photos and says where they were taken.
+    """
+    page = render_sheet(title, sections, subtitle=subtitle, picture_side=picture_side)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("lensctl.show", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["readable"] = _readable
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files("lensctl.show") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """The content security policy: nothing is fetched, only our own style and script count."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_digest(style)}'",
+            f"script-src '{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _readable(text: str) -> str:
+    """Undecodable bytes of a file name (lone surrogates) and control characters, made visible."""
+    visible = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in visible
+    )
+
+
+def _prepare(section: Section, side: int) -> dict[str, Any]:
+    return {
+        "heading": section.heading,
+        "text": section.text,
+        "pictures": [_picture_cell(picture, side) for picture in section.pictures],
+        "rows": [[_cell(cell, side) for cell in row] for row in section.rows],
+        "table": section.table and _table_cells(section.table),
+        "chart": section.chart and draw_chart(section.chart),
+    }
+
+
+def _cell(cell: Picture | str, side: int) -> dict[str, Any]:
+    return {"words": cell} if isinstance(cell, str) else _picture_cell(cell, side)
+
+
+def _picture_cell(picture: Picture, side: int) -> dict[str, Any]:
+    from lensctl.show.thumbnail import make_thumbnail
+
+    cell: dict[str, Any] = {
+        "caption": picture.caption,
+        "facts": dict(picture.facts),
+        "mark": picture.mark,
+        "mark_word": _MARK_WORDS[picture.mark],
+        "score": None if picture.score is None else min(max(picture.score, 0.0), 1.0),
+        "original": picture.original.absolute().as_uri() if picture.original else "",
+        "source": "",
+        "problem": "",
+    }
+    try:
+        thumbnail = make_thumbnail(picture.image, side)
+    except PhotoError as error:
+        cell["problem"] = error.what
+        return cell
+    encoded = base64.b64encode(thumbnail.jpeg).decode()
+    cell |= {
+        "source": f"data:image/jpeg;base64,{encoded}",
+        "width": thumbnail.width,
+        "height": thumbnail.height,
+    }
+    return cell
+
+
+def _table_cells(table: Table) -> dict[str, Any]:
+    numeric = [
+        all(_is_number(row[column]) for row in table.rows) for column in range(len(table.header))
+    ]
+    return {"header": table.header, "rows": table.rows, "numeric": numeric}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "").replace("±", "").rstrip("% ") or "nan")
+    except ValueError:
+        return text.strip() in {"-", "–", "—"}
+    return True
