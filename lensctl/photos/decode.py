@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from PIL import (
     AvifImagePlugin,
@@ -37,6 +37,7 @@ from lensctl.errors import PhotoError
 from lensctl.photos.colour import to_rgb
 from lensctl.photos.files import open_regular, unreadable
 from lensctl.photos.formats import RAW_ENDINGS, ending_of
+from lensctl.photos.jpeg2000 import levels_to_drop
 from lensctl.photos.raw import RawFile, is_raw, is_raw_tiff, is_tiff
 
 MAX_PIXELS = 500_000_000
@@ -57,7 +58,6 @@ _PLUGINS = (
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000")
 _FORMAT_NAMES = {"MPO": "JPEG", "DIB": "BMP"}
 _HEAD_BYTES = 64
-_CODESTREAM_HEADER_BYTES = 1 << 16
 _AVIF_BRANDS = (b"avif", b"avis")
 
 # EXIF orientation -> how to turn the stored image upright (EXIF 2.32, 4.6.4 A, tag 0x0112).
@@ -292,34 +292,11 @@ def _know_heif() -> None:
 
 def _at_reduced_scale(image: Image.Image, at_least: int) -> Image.Image:
     if isinstance(image, Jpeg2KImagePlugin.Jpeg2KImageFile):
-        image.reduce = _levels_to_drop(image, at_least)
+        image.reduce = levels_to_drop(image, at_least)
     else:
         image.draft(None, (at_least, at_least))
     image.load()
     return image
-
-
-def _levels_to_drop(image: Jpeg2KImagePlugin.Jpeg2KImageFile, at_least: int) -> int:
-    """How often a JPEG 2000 can be halved and keep its shortest side at `at_least`."""
-    levels = 0
-    limit = _resolution_levels(image.fp)
-    while levels < limit and min(image.size) >> (levels + 1) >= at_least:
-        levels += 1
-    return levels
-
-
-def _resolution_levels(stream: IO[bytes] | None) -> int:
-    """The decomposition levels of a codestream (ISO 15444-1, A.6.1), 0 if they are not found."""
-    if stream is None:
-        return 0
-    stream.seek(0)
-    data = stream.read(_CODESTREAM_HEADER_BYTES)
-    at = data.find(b"\xff\x4f\xff\x51") + 2
-    while at >= 2 and at + 10 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] == 0x52:
-            return data[at + 9]
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return 0
 
 
 @contextmanager
