@@ -53,9 +53,7 @@ def _post_norm_layer(self: FusionLayer, x: Tensor) -> Tensor:
 
 def _pool_with(
     query: Callable[[AttentionPooler, Tensor], Tensor] = lambda _pooler, q: q,
-    result: Callable[[AttentionPooler, Tensor, Tensor], Tensor] = lambda pooler, x, _q: pooler.norm(
-        x
-    ),
+    result: Callable[[AttentionPooler, Tensor, Tensor], Tensor] = lambda pool, x, _q: pool.norm(x),
 ) -> Patch:
     def forward(self: AttentionPooler, tokens: Tensor) -> Tensor:
         queries = query(self, self.query.expand(tokens.shape[0], -1, -1))

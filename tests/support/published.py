@@ -1,7 +1,7 @@
 """The numbers of the published code, and the comparison of a port with them.
 
-`tests/models/fixtures/FIXTURES.txt` says what each array is. The fixtures were made by the unmodified published
-code on a small random checkpoint.
+`tests/models/fixtures/FIXTURES.txt` says what each array is. The fixtures were made by the
+unmodified published code on a small random checkpoint.
 """
 
 import gzip
@@ -54,11 +54,8 @@ def port(folder: Path) -> MagicLens:
 
 def preprocessing(pipeline: str, model: MagicLens) -> Preprocessing:
     size = model.config.preprocessing.size
-    return (
-        Preprocessing(size=size, mode="crop")
-        if pipeline == "direct"
-        else model.config.preprocessing
-    )
+    direct = Preprocessing(size=size, mode="crop")
+    return direct if pipeline == "direct" else model.config.preprocessing
 
 
 def distances(model: MagicLens) -> dict[str, float]:
