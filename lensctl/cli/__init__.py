@@ -12,6 +12,7 @@ import typer
 from lensctl import __version__
 from lensctl.cli.check import check
 from lensctl.cli.demo import demo
+from lensctl.cli.eval import eval_app
 from lensctl.cli.forget import forget
 from lensctl.cli.index import index
 from lensctl.cli.query import query
@@ -50,6 +51,7 @@ def _root(
 
 for _command in (index, query, status, forget, relocate, check, demo):
     app.command()(_command)
+app.add_typer(eval_app)
 
 
 def main() -> NoReturn:

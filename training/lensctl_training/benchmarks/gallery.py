@@ -41,7 +41,7 @@ PENDING, DONE, FAILED = 0, 1, 2
 DERIVE_ROWS = 4096
 """Rows of embeddings turned into targets or keys at a time."""
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from lensctl_training.benchmarks.benchmark import Benchmark, Query, Task
 from lensctl_training.benchmarks.gallery import Gallery
 
 Baseline = Literal["image", "text", "sum"]
-BASELINES: tuple[Baseline, ...] = ("image", "text", "sum")
+LABELS: dict[Baseline, str] = {"image": "image only", "text": "text only", "sum": "sum"}
 WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0)
 QUERY_BATCH = 64
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lensctl.models.interface import IndexSide, Model
 from lensctl_training.benchmarks.benchmark import Benchmark, Task
 from lensctl_training.benchmarks.gallery import Gallery, GalleryStore, missing_images
 from lensctl_training.benchmarks.methods import (
+    LABELS,
     WEIGHTS,
     Asked,
     Baseline,
@@ -30,8 +31,6 @@ from lensctl_training.benchmarks.report import (
 )
 from lensctl_training.benchmarks.scores import TaskScore, TaskScorer
 from lensctl_training.benchmarks.submission import write_submissions
-
-LABELS: dict[Baseline, str] = {"image": "image only", "text": "text only", "sum": "sum"}
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def _ranking_lines(benchmark: Benchmark, method: MethodScore) -> Iterator[str]:
                 "tied": result.tied,
                 "top": top,
             }
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+            yield json.dumps(line) + "\n"
 
 
 def _file_name(label: str) -> str:

@@ -15,6 +15,7 @@ BLOCK = 256
 """Queries scored at once: a block of scores is (256, candidates) float32."""
 
 Rows = Sequence[Sequence[int]] | Sequence[npt.NDArray[np.int64]]
+"""Indices of candidates, for each query."""
 
 
 def evaluate_triplets(
@@ -43,34 +44,44 @@ def evaluate_triplets(
     Returns:
         recall@1, @5, @10, @50 (a query counts if any right answer is found), mrr, median_rank,
         tied (share of queries whose result hangs on a tie, settled against the model), queries,
-        candidates; with `references`, reference_first: the share of queries that put their own
-        image above every right answer, the failure that query negatives are there to cure.
+        candidates (their mean number over queries); with `references`, reference_first: the share
+        of queries that put their own image above every right answer, the failure that query
+        negatives are there to cure.
 
     Raises:
         ValueError: shapes do not fit, a vector is not finite, or a query has no right answer.
     """
     candidates = targets if gallery is None else np.concatenate([targets, gallery])
     _check_shapes(queries, targets, candidates, positives, exclude)
-    ranks = np.empty(len(queries))
-    tied = np.zeros(len(queries), dtype=bool)
-    beaten_by_reference = np.zeros(len(queries), dtype=bool)
-    sums = dict.fromkeys([*(f"recall@{k}" for k in CUTOFFS), "mrr"], 0.0)
+    ranked, reference_first = [], 0
     for start in range(0, len(queries), BLOCK):
         for row, scores in enumerate(queries[start : start + BLOCK] @ candidates.T, start):
             right = [row] if positives is None else positives[row]
-            ranked = rank_positives(scores, right, () if exclude is None else exclude[row])
-            for k in CUTOFFS:
-                sums[f"recall@{k}"] += hit_rate_at(ranked.ranks, k)
-            sums["mrr"] += reciprocal_rank(ranked.ranks)
-            ranks[row], tied[row] = ranked.ranks[0], ranked.tied
-            if references is not None and references[row] >= 0:
-                best = np.max(scores[np.asarray(right)])
-                beaten_by_reference[row] = scores[references[row]] >= best
-    result = {name: value / len(queries) for name, value in sums.items()}
-    result |= {"median_rank": float(np.median(ranks)), "tied": float(tied.mean())}
+            ranked.append(rank_positives(scores, right, () if exclude is None else exclude[row]))
+            own = -1 if references is None else references[row]
+            reference_first += own >= 0 and own not in right and _beats(scores, own, right)
+    found = [positive.ranks for positive in ranked]
+    left_out = 0.0 if exclude is None else np.mean([len(np.unique(row)) for row in exclude])
+    result = {f"recall@{k}": _mean([hit_rate_at(ranks, k) for ranks in found]) for k in CUTOFFS}
+    result["mrr"] = _mean([reciprocal_rank(ranks) for ranks in found])
+    result["median_rank"] = float(np.median([ranks[0] for ranks in found]))
+    result["tied"] = _mean([positive.tied for positive in ranked])
     if references is not None:
-        result["reference_first"] = float(beaten_by_reference.mean())
-    return result | {"queries": float(len(queries)), "candidates": float(len(candidates))}
+        result["reference_first"] = reference_first / len(queries)
+    return result | {
+        "queries": float(len(queries)),
+        "candidates": float(len(candidates) - left_out),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _beats(
+    scores: npt.NDArray[np.floating], one: int, others: Sequence[int] | npt.NDArray[np.int64]
+) -> bool:
+    return bool(scores[one] >= np.max(scores[np.asarray(others)]))
 
 
 def _check_shapes(
@@ -90,3 +101,27 @@ def _check_shapes(
     for name, rows in (("positives", positives), ("exclude", exclude)):
         if rows is not None and len(rows) != len(queries):
             raise ValueError(f"{name} has {len(rows)} rows for {len(queries)} queries")
+
+
+def share_answers(
+    targets: Sequence[str], questions: Sequence[str]
+) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
+    """What `positives` and `exclude` must say where triplets share pictures or questions.
+
+    Args:
+        targets: for each triplet the content of its target, as a hash or any other name.
+        questions: for each triplet its query image's content and instruction, as one name.
+
+    Returns:
+        For each triplet the rows that answer its question (those of all triplets that ask the
+        same), and the rows that repeat an earlier target, which nobody should be ranked against.
+        Every distinct picture is left as one candidate.
+    """
+    first: dict[str, int] = {}
+    for row, target in enumerate(targets):
+        first.setdefault(target, row)
+    repeated = np.array([r for r, t in enumerate(targets) if first[t] != r], dtype=np.int64)
+    answers: dict[str, set[int]] = {}
+    for question, target in zip(questions, targets, strict=True):
+        answers.setdefault(question, set()).add(first[target])
+    return [np.array(sorted(answers[question])) for question in questions], repeated

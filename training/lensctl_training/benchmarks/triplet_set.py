@@ -1,0 +1,214 @@
+"""`lensctl eval triplets`: any model on a data set of triplets, by the scores that training uses.
+
+The candidates are all distinct target images and all distinct query images, so a model that gives
+the query image back does not find the target.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lensctl.errors import DataError, PhotoError
+from lensctl.models.interface import Floats, IndexSide, Model
+from lensctl.photos.decode import decode
+from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress, unit
+from lensctl_training.benchmarks.report import FORMAT, align, software
+from lensctl_training.benchmarks.triplets import CUTOFFS, evaluate_triplets, share_answers
+from lensctl_training.data.shards import read_triplets
+from lensctl_training.data.triplet import Triplet
+
+QUERY_BATCH = 64
+COLUMNS = (*(f"recall@{k}" for k in CUTOFFS), "mrr", "reference_first")
+
+
+@dataclass
+class EncodedTriplets:
+    """Triplets as embeddings, each distinct picture once.
+
+    `queries` and `targets` are rows of `embeddings`, one for each triplet.
+    """
+
+    embeddings: Floats
+    queries: list[int]
+    targets: list[int]
+    instructions: list[str]
+    content_hash: str
+
+
+@dataclass
+class _Pictures:
+    """Distinct pictures on their way through the encoder."""
+
+    side: IndexSide
+    batch_size: int
+    rows: dict[bytes, int] = field(default_factory=dict)
+    waiting: list[Floats] = field(default_factory=list)
+    done: list[Floats] = field(default_factory=list)
+
+    def add(self, content: bytes, where: str) -> int:
+        """The row of the picture, which is decoded at its first mention."""
+        digest = hashlib.sha256(content).digest()
+        if digest not in self.rows:
+            try:
+                photo = decode(content, at_least=2 * self.side.info.image_size)
+            except PhotoError as error:
+                raise DataError(
+                    f"{where} cannot be decoded",
+                    why=error.what,
+                    next_step="lensctl train check DATA names every bad example",
+                ) from error
+            self.rows[digest] = len(self.rows)
+            self.waiting.append(self.side.preprocess(photo.image))
+            if len(self.waiting) >= self.batch_size:
+                self.flush()
+        return self.rows[digest]
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.done.append(self.side.encode_images(np.stack(self.waiting)))
+            self.waiting.clear()
+
+
+def encode_triplets(
+    triplets: Iterable[Triplet],
+    side: IndexSide,
+    *,
+    batch_size: int = 32,
+    progress: Progress = lambda count: None,
+) -> EncodedTriplets:
+    """Read and encode all triplets. Raises DataError where a picture cannot be decoded."""
+    pictures = _Pictures(side, batch_size)
+    queries, targets, instructions = [], [], []
+    for triplet in triplets:
+        queries.append(pictures.add(triplet.query, f"the query image of {triplet.key}"))
+        targets.append(pictures.add(triplet.target, f"the target image of {triplet.key}"))
+        instructions.append(triplet.instruction)
+        progress(1)
+    if not queries:
+        raise DataError("there is no triplet", next_step="lensctl train check DATA")
+    pictures.flush()
+    digest = hashlib.sha256(b"".join(pictures.rows))
+    digest.update("\0".join(instructions).encode())
+    return EncodedTriplets(
+        np.concatenate(pictures.done), queries, targets, instructions, digest.hexdigest()
+    )
+
+
+def score_triplets(
+    encoded: EncodedTriplets, model: Model, side: IndexSide, baselines: Sequence[Baseline] = ()
+) -> dict[str, dict[str, float]]:
+    """Scores by the name of the method: the model, then the baselines over its vectors.
+
+    The `sum` baseline's weight is searched on these very triplets and is part of its name.
+    """
+    query_side = model.query_side()
+    targets = side.make_targets(encoded.embeddings)
+    own = encoded.embeddings[encoded.queries]
+    batches = [
+        query_side.make_queries(own[start : start + QUERY_BATCH], list(texts))
+        for start, texts in _batches(encoded.instructions)
+    ]
+    name = side.info.name
+    scores = {name: _score(encoded, np.concatenate(batches), targets)}
+    if "image" in baselines:
+        images = targets[encoded.queries]
+        scores[f"{name}, {LABELS['image']}"] = _score(encoded, images, targets)
+    if {"text", "sum"} & set(baselines):
+        keys = side.text_keys(encoded.embeddings)
+        words = np.concatenate(
+            [query_side.encode_texts(list(texts)) for _, texts in _batches(encoded.instructions)]
+        )
+        if "text" in baselines:
+            scores[f"{name}, {LABELS['text']}"] = _score(encoded, words, keys)
+        if "sum" in baselines:
+            tried = {
+                weight: _score(
+                    encoded, unit(keys[encoded.queries] + np.float32(weight) * words), keys
+                )
+                for weight in WEIGHTS
+            }
+            best = max(WEIGHTS, key=lambda weight: tried[weight]["recall@1"])
+            label = f"{name}, {LABELS['sum']} x{best:g} (weight searched on this set)"
+            scores[label] = tried[best]
+    return scores
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    for start in range(0, len(texts), QUERY_BATCH):
+        yield start, texts[start : start + QUERY_BATCH]
+
+
+def _score(encoded: EncodedTriplets, queries: Floats, candidates: Floats) -> dict[str, float]:
+    """One candidate a distinct picture: the targets' rows first, then the query images alone."""
+    names = [str(row) for row in encoded.targets]
+    questions = [f"{q}\0{t}" for q, t in zip(encoded.queries, encoded.instructions, strict=True)]
+    positives, repeated = share_answers(names, questions)
+    first = {row: place for place, row in reversed(list(enumerate(encoded.targets)))}
+    others = sorted(set(encoded.queries) - set(encoded.targets))
+    place = first | {row: len(names) + n for n, row in enumerate(others)}
+    return evaluate_triplets(
+        queries,
+        candidates[encoded.targets],
+        candidates[others],
+        positives=positives,
+        exclude=[repeated] * len(names),
+        references=[place[row] for row in encoded.queries],
+    )
+
+
+def table(scores: dict[str, dict[str, float]]) -> str:
+    """Aligned columns in percent."""
+    first = next(iter(scores.values()))
+    rows = [["method", "", *COLUMNS]]
+    for name, values in scores.items():
+        rows.append([name, "", *(f"{100 * values[column]:.2f}" for column in COLUMNS)])
+    size = f"{first['queries']:.0f} queries, {first['candidates']:.0f} candidates (percent)"
+    return "\n".join([size, *align(rows)])
+
+
+def evaluate_data(
+    data: list[Path],
+    models: Sequence[Model],
+    baselines: Sequence[Baseline],
+    *,
+    device: str,
+    precision: str,
+    batch_size: int,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Score every model on the triplets of shards; the JSON document of the run.
+
+    Raises:
+        DataError: there is no shard, a triplet is not whole, or a picture cannot be decoded.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    documents = []
+    for model in models:
+        side = model.index_side(device, precision)
+        with tqdm(desc=f"{side.info.name}: triplets", unit="", disable=quiet or None) as bar:
+            encoded = encode_triplets(
+                read_triplets(data), side, batch_size=batch_size, progress=bar.update
+            )
+        scores |= score_triplets(encoded, model, side, baselines)
+        documents.append(
+            {
+                "model": side.info.name,
+                "encoder_fingerprint": side.info.encoder_fingerprint,
+                "lens_fingerprint": side.info.lens_fingerprint,
+                "device": side.device,
+                "precision": side.precision,
+                "content_hash": encoded.content_hash,
+            }
+        )
+    return {
+        "format": FORMAT,
+        "data": [str(path) for path in data],
+        "models": documents,
+        "software": software(),
+        "scores": scores,
+    }
