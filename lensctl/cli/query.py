@@ -75,7 +75,11 @@ def query(
 ) -> None:
     """Find photos by an image, an image and an instruction, or words; best first.
 
-    lensctl query img.jpg "inside view of"  |  lensctl query img.jpg  |  lensctl query "red barn"
+    lensctl query img.jpg "inside view of"
+
+    lensctl query img.jpg
+
+    lensctl query "red barn in snow"
     """
     settings = load_settings(
         library=library, model=model, results=results, search=search, min_score=min_score

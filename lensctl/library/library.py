@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lensctl.errors import (
     LibraryBusyError,
@@ -19,7 +20,9 @@ from lensctl.errors import (
     StorageError,
 )
 from lensctl.library.catalog import Catalog
-from lensctl.library.recorder import Recorder
+
+if TYPE_CHECKING:
+    from lensctl.library.recorder import Recorder
 
 CATALOG = "catalog.sqlite"
 
@@ -70,12 +73,15 @@ class Library:
             yield catalog
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Recorder]:
+    def writing(self) -> "Iterator[Recorder]":
         """The catalog, for writing, under the library's lock; makes the library when missing.
 
         Raises LibraryBusyError where another process writes, LibraryError, LibraryDamagedError,
         StorageError.
         """
+        # What writing needs is a third of a query's imports, and queries only read.
+        from lensctl.library.recorder import Recorder
+
         self._make_folder()
         with self._locked(), sqlite_errors(self.catalog_path):
             connection = self.connect()

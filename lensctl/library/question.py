@@ -10,8 +10,6 @@ import numpy as np
 from lensctl.errors import PhotoError
 from lensctl.library.catalog import Catalog, KnownLens, absolute
 from lensctl.models.interface import Floats, QueryKind, QuerySide
-from lensctl.photos.decode import decode
-from lensctl.photos.reader import hash_file
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,14 @@ def _content_of(catalog: Catalog, photo: Path) -> int | None:
         status = os.stat(path)
         if known[1:] == (status.st_size, status.st_mtime_ns):
             return known[0]
+    from lensctl.photos.reader import hash_file
+
     return catalog.content_of_hash(hash_file(path))
 
 
 def _encode(side: QuerySide, photo: Path | BinaryIO, max_pixels: int) -> Floats:
+    from lensctl.photos.decode import decode
+
     try:
         decoded = decode(photo, at_least=2 * side.info.image_size, max_pixels=max_pixels)
     except PhotoError as error:

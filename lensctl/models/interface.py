@@ -15,11 +15,13 @@ Three kinds of vectors, all float32:
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,7 +68,7 @@ class ModelInfo:
 class Preprocessor(Protocol):
     """RGB image -> pixels."""
 
-    def __call__(self, image: Image.Image) -> Floats:
+    def __call__(self, image: "Image.Image") -> Floats:
         """An RGB image of any size -> (3, size, size) float32, normalised for the model."""
         ...
 

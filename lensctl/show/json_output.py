@@ -40,7 +40,7 @@ def _as_object(result: Result) -> dict[str, Any]:
 
 
 def _path(path: bytes) -> dict[str, str]:
-    """JSON is Unicode: a name that is not UTF-8 is given whole in base64 beside its best reading."""
+    """JSON is Unicode: bytes that are not UTF-8 are given in base64 beside a best reading."""
     try:
         return {"path": path.decode("utf-8")}
     except UnicodeDecodeError:
