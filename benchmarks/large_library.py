@@ -15,14 +15,12 @@ import json
 import os
 import resource
 import shlex
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from measuring import Command, report, run_in_turn
 from PIL import Image
 
 from lensctl.library.catalog import from_floats
@@ -106,49 +104,21 @@ def clustered(dim: int, count: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def measure(commands: dict[str, tuple[list[str], dict[str, str]]], runs: int) -> None:
-    """Run the commands in turn and print the medians of wall seconds, CPU seconds, peak memory."""
-    times: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
-    for turn in range(runs + 1):
-        for name, (command, env) in commands.items():
-            row = _run(command, env)
-            if turn:
-                times[name].append(row)
-    for name, rows in times.items():
-        wall, cpu, peak = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(
-            json.dumps(
-                {
-                    "what": name,
-                    "wall_s": round(wall, 3),
-                    "cpu_s": round(cpu, 3),
-                    "peak_mb": round(peak),
-                    "runs": len(rows),
-                }
-            )
-        )
-
-
-def _run(command: list[str], env: dict[str, str]) -> tuple[float, float, float]:
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command, env={**os.environ, **env}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    err = process.stderr.read() if process.stderr else b""
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{shlex.join(command)} failed:\n{err.decode()}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def _ours(library: Path, photo: Path, outside: Path) -> Iterator[tuple[str, list[str]]]:
+def _ours(library: Path, photo: Path, outside: Path) -> Iterator[Command]:
     base = [sys.executable, "-m", "lensctl", "query", "--library", str(library), "--paths"]
-    yield "lensctl library photo + instruction", [*base, str(photo), "inside view of"]
-    yield "lensctl outside photo + instruction", [*base, str(outside), "inside view of"]
-    yield "lensctl text", [*base, "a red barn"]
-    yield "lensctl text, filtered", [*base, "a red barn", "--after", "2020"]
+    yield Command("lensctl library photo + instruction", [*base, str(photo), "inside view of"])
+    yield Command("lensctl outside photo + instruction", [*base, str(outside), "inside view of"])
+    yield Command("lensctl text", [*base, "a red barn"])
+    yield Command("lensctl text, filtered", [*base, "a red barn", "--after", "2020"])
+
+
+def _rclip(rclip: str, data: str, outside: Path) -> list[Command]:
+    env = {"RCLIP_DATADIR": data, "HF_HUB_OFFLINE": "1"}
+    base = [*shlex.split(rclip), "-n", "-f"]
+    return [
+        Command("rclip text", [*base, "a red barn"], env),
+        Command("rclip image + text", [*base, str(outside), "+", "inside view of"], env),
+    ]
 
 
 def main() -> None:
@@ -166,12 +136,9 @@ def main() -> None:
     library = folder / f"library-{options.model}-{options.photos}"
     outside = folder / "outside.jpg"
     Image.open(photo).rotate(180).save(outside, quality=90)
-    commands = {name: (command, {}) for name, command in _ours(library, photo, outside)}
+    commands = list(_ours(library, photo, outside))
     if options.rclip:
-        env = {"RCLIP_DATADIR": options.rclip_data, "HF_HUB_OFFLINE": "1"}
-        rclip = [*shlex.split(options.rclip), "-n", "-f"]
-        commands["rclip text"] = ([*rclip, "a red barn"], env)
-        commands["rclip image + text"] = ([*rclip, str(outside), "+", "inside view of"], env)
+        commands += _rclip(options.rclip, options.rclip_data, outside)
     size = sum(one.stat().st_size for one in library.rglob("*") if one.is_file())
     print(
         json.dumps(
@@ -183,7 +150,7 @@ def main() -> None:
             }
         )
     )
-    measure(commands, options.runs)
+    report(run_in_turn(commands, options.runs), photos=options.photos)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _schema() -> str:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     Recorder(connection).migrate()
     rows = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE sql NOT NULL AND name NOT LIKE '\\_sqlite%' ESCAPE '\\'"
+        "SELECT sql FROM sqlite_schema WHERE sql NOT NULL AND substr(name, 1, 7) != '_sqlite'"
     )
     statements = ";\n\n".join(row[0] for row in rows)
     return f"# The catalog's schema\n\n```sql\n{statements};\n```\n"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.photo_files import write_photo
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_status_and_check(place):
 
 
 def test_environment_and_file_and_flags(place, tmp_path):
-    folder, env = place
+    _, env = place
     config = tmp_path / "config.toml"
     config.write_text("results = 3\n")
     env = {**env, "LENSCTL_CONFIG": str(config)}
@@ -163,7 +164,7 @@ def test_interrupt_stops_cleanly_and_the_next_run_goes_on(tmp_path):
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     _wait_for_rows(tmp_path / "library" / "catalog.sqlite", process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err.decode()
     assert b"run the command again to go on" in err
     done = lensctl("index", env=env)
@@ -257,7 +258,7 @@ def test_index_query_and_demo_reach_no_network(place, tmp_path):
 
 
 def test_full_disk_loses_nothing(tmp_path):
-    """The library on a tmpfs of 1 MB: an error without a traceback, and what was committed stays."""
+    """An error without a traceback, and what was committed stays."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
     small = tmp_path / "small"

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.colour_model import ColourModel
-from support.photo_files import write_photo
 
 from lensctl.library.indexer import Indexer, IndexOptions, IndexSummary
 from lensctl.library.library import Library
+from support.colour_model import ColourModel
+from support.photo_files import write_photo
 
 
 class QuietWatcher:

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.photo_files import write_photo
 
 from lensctl.errors import LibraryBusyError
+from support.photo_files import write_photo
 
 
 def paths(library, sql="state = 'present'"):

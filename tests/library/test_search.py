@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.photo_files import write_photo
 
 from lensctl.library.filters import Circle, Filters, parse_date
 from lensctl.library.session import open_session
+from support.photo_files import write_photo
 
 
 def plain(path: Path, colour: tuple[int, int, int], **save: object) -> Path:
