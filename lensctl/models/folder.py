@@ -10,6 +10,7 @@
 Reading imports no torch; `save_model_folder` does.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -155,10 +156,31 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield folder
         folder.chmod(0o755)
         if path.exists():
-            shutil.rmtree(path)
+            remove_folder(path)
         folder.rename(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_files(folder: ModelFolder) -> None:
+    """Compare every file with its recorded sha256. Raises ModelError for the first that differs."""
+    for name, facts in folder.files.items():
+        if file_sha256(folder.file(name)) != facts["sha256"]:
+            raise _unusable(folder.path, f"{name} is not what was written: its sha256 differs")
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a model folder. It loses its name first, so that no half of a model can be opened."""
+    doomed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def info_to_dict(info: ModelInfo) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The writing half of the model folder; everything here needs torch."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from lensctl.models.folder import (
     EMPTY_TEXT,
     FORMAT,
     WEIGHTS,
+    file_sha256,
     info_to_dict,
     open_folder,
 )
@@ -107,6 +107,4 @@ def _info(
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -1,6 +1,5 @@
 """A weights file into a named model folder: the one call behind `models convert` and `pull`."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lensctl.models.convert.clip_weights import (
     transformers_backbone,
 )
 from lensctl.models.convert.official import read_official
-from lensctl.models.folder import ModelFolder, save_model_folder
+from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
 from lensctl.models.home import model_path
 from lensctl.models.named import NAMED, Layout, NamedModel
 from lensctl.models.safetensors_file import read_layout
@@ -76,7 +75,7 @@ def convert(wanted: Conversion) -> ModelFolder:
         name=name,
         licence=wanted.licence or (facts.licence if facts else "unknown"),
         description=facts.description if facts else f"converted from {wanted.file.name}",
-        source=f"{wanted.source or wanted.file.name}, sha256 {_sha256(wanted.file)}",
+        source=f"{wanted.source or wanted.file.name}, sha256 {file_sha256(wanted.file)}",
         overwrite=wanted.overwrite,
     )
 
@@ -128,8 +127,3 @@ def _required(backbone: str, layout: Layout) -> str:
             next_step=f"add --backbone NAME{hint}, for example --backbone ViT-B-16-quickgelu",
         )
     return backbone
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

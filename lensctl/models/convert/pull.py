@@ -1,0 +1,121 @@
+"""Download weights and make a model folder of them."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lensctl.errors import ModelError, UsageError
+from lensctl.models.folder import ModelFolder
+from lensctl.models.home import model_path, models_home
+from lensctl.models.named import NAMED, NamedModel
+from lensctl.net import Download, Progress, download
+
+_HUB = "https://huggingface.co"
+
+
+def pull(
+    what: str,
+    *,
+    name: str = "",
+    backbone: str = "",
+    sha256: str = "",
+    keep_download: bool = False,
+    overwrite: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> ModelFolder:
+    """Make a model of a known name, an http(s) address or a local file.
+
+    Args:
+        what: one of `NAMED`, `open_clip:MODEL/TAG`, a URL, or a path.
+        name: of the model to make; follows from `what` where empty.
+        backbone: open_clip name, for CLIP weights from a URL or a path.
+        sha256: of the file, where you know it.
+        keep_download: do not delete the downloaded file after its conversion.
+        overwrite: replace a model of that name.
+        progress: told of every piece that arrives.
+
+    Raises DownloadError, CheckpointError, ModelError, UsageError.
+    """
+    from lensctl.models.convert.convert import Conversion, convert, default_name
+
+    known = _known(what)
+    if known is None and "://" not in what:
+        wanted = Conversion(Path(what).expanduser(), name=name, backbone=backbone)
+        return convert(replace(wanted, overwrite=overwrite))
+    url = _address(known.url if known else what)
+    file_name = unquote(Path(urlsplit(url).path).name) or "weights"
+    model = name or (_model_name(what) if known else default_name(Path(file_name)))
+    if model_path(model).exists() and not overwrite:
+        raise ModelError(
+            f"the model {model!r} is here already",
+            next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
+        )
+    target = models_home() / ".downloads" / model / file_name
+    checksum = sha256 or (known.sha256 if known else "")
+    if not target.exists():
+        download(Download(url, target, sha256=checksum), progress)
+    folder = convert(
+        Conversion(
+            target,
+            name=model,
+            backbone=backbone or (known.backbone if known else ""),
+            licence=known.licence if known else "",
+            source=url,
+            overwrite=overwrite,
+        )
+    )
+    if not keep_download:
+        target.unlink()
+    return folder
+
+
+def _known(what: str) -> NamedModel | None:
+    if what.startswith("open_clip:"):
+        return _open_clip_model(what.removeprefix("open_clip:"))
+    if what not in NAMED and "/" not in what and "." not in what and not Path(what).exists():
+        raise UsageError(
+            f"there is no model named {what!r} to pull",
+            why=f"known names: {', '.join(sorted(NAMED))}",
+            next_step="lensctl models list, or give a URL, a path, or open_clip:MODEL/TAG",
+        )
+    return NAMED.get(what)
+
+
+def _open_clip_model(what: str) -> NamedModel:
+    """Any pretrained model of open_clip's own table that lies on the hub as safetensors."""
+    from open_clip.pretrained import get_pretrained_cfg
+
+    backbone, _, tag = what.partition("/")
+    facts = get_pretrained_cfg(backbone, tag) or {}
+    repository = str(facts.get("hf_hub", "")).strip("/")
+    if not repository:
+        raise UsageError(
+            f"open_clip knows no weights {what!r} on the hub",
+            next_step="choose a pair that open_clip.list_pretrained() prints, as MODEL/TAG",
+        )
+    quick = facts.get("quick_gelu") and "quickgelu" not in backbone
+    return NamedModel(
+        url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+        layout="open_clip",
+        description=f"open_clip {what}, sum of photo and words",
+        licence=f"see {_HUB}/{repository}",
+        homepage=f"{_HUB}/{repository}",
+        backbone=f"{backbone}-quickgelu" if quick else backbone,
+    )
+
+
+def _model_name(what: str) -> str:
+    return what.removeprefix("open_clip:").replace("/", "-").lower()
+
+
+def _address(url: str) -> str:
+    """With the hub's mirror that HF_ENDPOINT names, if any. Raises UsageError."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise UsageError(
+            f"cannot download {url}",
+            why="only http and https addresses are supported",
+            next_step="give an https address, or the path of a file that you downloaded",
+        )
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    return url.replace(_HUB, mirror, 1) if mirror and url.startswith(_HUB) else url
