@@ -96,8 +96,14 @@ class Library:
                 recorder.migrate()
                 yield recorder
 
-    def connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.catalog_path, timeout=30.0, isolation_level=None)
+    def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
+        """A connection to the catalog, to be used from this thread unless said otherwise."""
+        connection = sqlite3.connect(
+            self.catalog_path,
+            timeout=30.0,
+            isolation_level=None,
+            check_same_thread=not any_thread,
+        )
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 

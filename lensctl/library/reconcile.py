@@ -161,9 +161,7 @@ class Reconciler:
         self.changes.excluded = sum(state == "excluded" for state, _ in states)
         self.changes.offline = sum(state == "offline" for state, _ in states)
 
-    def _nothing_left(
-        self, missing: list[MissingPhoto]
-    ) -> bool:
+    def _nothing_left(self, missing: list[MissingPhoto]) -> bool:
         return not any(os.path.lexists(row[1]) for row in missing)
 
 

@@ -1,0 +1,222 @@
+"""Photos that must be read: decoded ahead, encoded in batches, committed batch by batch."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from lensctl.library.catalog import KnownLens
+from lensctl.library.index_run import IndexOptions, IndexSummary, Watcher
+from lensctl.library.library import Library
+from lensctl.library.pipeline import PhotoReader, Prepared, Unreadable, read_ahead
+from lensctl.library.recorder import ReadPhoto, Recorder
+from lensctl.models.interface import IndexSide
+from lensctl.photos.scan import FoundPhoto
+
+_FIRST_BATCH = 16
+_LARGEST_BATCH = {"cpu": 64}
+_LARGEST_ELSEWHERE = 1024
+_MOST_WAITING = 1024
+
+
+class EncodingRun:
+    """Encodes photos of one root into a library that is open for writing."""
+
+    def __init__(
+        self,
+        library: Library,
+        recorder: Recorder,
+        lens: KnownLens,
+        root_id: int,
+        side: IndexSide,
+    ) -> None:
+        self._library = library
+        self._recorder = recorder
+        self._lens = lens
+        self._root_id = root_id
+        self._side = side
+
+    def encode(
+        self,
+        photos: Iterator[FoundPhoto],
+        count: int,
+        options: IndexOptions,
+        watcher: Watcher,
+        summary: IndexSummary,
+    ) -> None:
+        """Read, encode and commit `count` photos; stops early where the watcher wants it."""
+        sizes = _BatchSize(self._side, options.batch_size)
+        watcher.encoding(count, sizes.measure())
+        writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
+        with closing(_KnownContents(self._library, self._lens)) as known:
+            results = self._read(_until_stop(photos, watcher, summary), options, known)
+            for batch in sizes.batches(results):
+                sizes.learn(batch, writer.write(batch))
+                watcher.advanced(len(batch))
+
+    def _read(
+        self, photos: Iterator[FoundPhoto], options: IndexOptions, known: "_KnownContents"
+    ) -> Iterator[Prepared | Unreadable]:
+        reader = PhotoReader(
+            self._side.preprocess,
+            at_least=2 * self._side.info.image_size,
+            max_pixels=options.max_pixels,
+            known=known,
+            memory_limit=options.memory_limit,
+        )
+        workers = options.workers or os.cpu_count() or 1
+        return read_ahead(photos, reader, workers, window=4 * workers + 8)
+
+
+def _until_stop(
+    photos: Iterator[FoundPhoto], watcher: Watcher, summary: IndexSummary
+) -> Iterator[FoundPhoto]:
+    for found in photos:
+        if watcher.wants_stop():
+            summary.stopped = True
+            return
+        yield found
+
+
+class _KnownContents:
+    """Whether a content's vectors are kept; asked from reader threads, one at a time."""
+
+    def __init__(self, library: Library, lens: KnownLens) -> None:
+        self._connection = library.connect(any_thread=True)
+        self._lens = lens
+        self._turn = threading.Lock()
+
+    def __call__(self, content_hash: bytes) -> bool:
+        with self._turn:
+            row = self._connection.execute(
+                "SELECT 1 FROM contents JOIN embeddings ON embeddings.content_id = contents.id"
+                " WHERE contents.hash = ? AND embeddings.encoder_id = ?",
+                (content_hash, self._lens.encoder_id),
+            ).fetchone()
+        return row is not None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class _BatchWriter:
+    """Encodes what was read and commits it: one batch, one transaction."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        lens: KnownLens,
+        root_id: int,
+        side: IndexSide,
+        summary: IndexSummary,
+    ) -> None:
+        self._recorder = recorder
+        self._lens = lens
+        self._root_id = root_id
+        self._side = side
+        self._summary = summary
+
+    def write(self, results: Sequence[Prepared | Unreadable]) -> float:
+        """Returns the seconds that encoding took."""
+        fresh = [one for one in results if isinstance(one, Prepared) and one.pixels is not None]
+        started = time.monotonic()
+        embeddings, targets = self._encode(fresh)
+        seconds = time.monotonic() - started
+        with self._recorder.transaction():
+            for one in results:
+                if isinstance(one, Unreadable):
+                    self._refuse(one.found, one.reason)
+                elif one.pixels is None:
+                    self._link(one)
+            for one, embedding, target in zip(fresh, embeddings, targets, strict=True):
+                self._keep(one, embedding, target)
+        return seconds
+
+    def _encode(self, fresh: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray]:
+        if not fresh:
+            return np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
+        pixels = np.stack([one.pixels for one in fresh if one.pixels is not None])
+        embeddings = self._side.encode_images(pixels)
+        return embeddings, self._side.make_targets(embeddings)
+
+    def _refuse(self, found: FoundPhoto, reason: str) -> None:
+        self._recorder.record_error(self._root_id, found, reason)
+        self._summary.unreadable.append((found.path, reason))
+
+    def _link(self, one: Prepared) -> None:
+        content_id = self._recorder.content_of_hash(one.content_hash)
+        assert content_id is not None
+        self._recorder.record_place(self._root_id, one.found, content_id)
+        self._summary.linked += 1
+
+    def _keep(self, one: Prepared, embedding: np.ndarray, target: np.ndarray) -> None:
+        if not (np.isfinite(embedding).all() and np.isfinite(target).all()):
+            self._refuse(one.found, "the model gave no usable vector for it")
+            return
+        assert one.facts is not None
+        content_id = self._recorder.record_photo(
+            self._root_id, ReadPhoto(one.found, one.content_hash, one.facts)
+        )
+        self._recorder.record_embedding(
+            self._lens,
+            content_id,
+            embedding,
+            target,
+            precision=self._side.precision,
+            device=self._side.device,
+        )
+        self._summary.encoded += 1
+
+
+class _BatchSize:
+    """The batch size: given, or doubled for as long as a photo gets cheaper by it."""
+
+    def __init__(self, side: IndexSide, given: int) -> None:
+        self._side = side
+        self._fixed = given > 0
+        self.size = given or _FIRST_BATCH
+        self._largest = _LARGEST_BATCH.get(side.device, _LARGEST_ELSEWHERE)
+        self._best = float("inf")
+
+    def measure(self) -> float:
+        """Seconds for one photo in the encoder, from a batch of noise; also warms it up."""
+        size = self._side.info.image_size
+        noise = np.random.default_rng(0).standard_normal((4, 3, size, size), dtype=np.float32)
+        self._side.encode_images(noise[:1])
+        started = time.monotonic()
+        self._side.encode_images(noise)
+        return (time.monotonic() - started) / len(noise)
+
+    def batches(
+        self, results: Iterator[Prepared | Unreadable]
+    ) -> Iterator[list[Prepared | Unreadable]]:
+        """Results in batches that hold `size` photos to encode; the last one holds the rest."""
+        batch: list[Prepared | Unreadable] = []
+        to_encode = 0
+        for result in results:
+            batch.append(result)
+            to_encode += _needs_encoding(result)
+            if to_encode >= self.size or len(batch) >= _MOST_WAITING:
+                yield batch
+                batch, to_encode = [], 0
+        if batch:
+            yield batch
+
+    def learn(self, batch: Sequence[Prepared | Unreadable], seconds: float) -> None:
+        """Take in what a batch cost."""
+        photos = sum(_needs_encoding(one) for one in batch)
+        if self._fixed or photos < self.size:
+            return
+        cost = seconds / photos
+        if cost < 0.95 * self._best and self.size < self._largest:
+            self.size *= 2
+        else:
+            self._fixed = True
+        self._best = min(self._best, cost)
+
+
+def _needs_encoding(result: Prepared | Unreadable) -> bool:
+    return isinstance(result, Prepared) and result.pixels is not None

@@ -1,0 +1,63 @@
+"""What an index run is told, what it tells while it goes, and what it did."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lensctl.library.reconcile import Changes
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How to index. `workers` 0 means one per CPU; sizes in bytes and pixels."""
+
+    exclude: Sequence[str] = ()
+    retry_errors: bool = False
+    max_pixels: int = 500_000_000
+    memory_limit: int = 800_000_000
+    workers: int = 0
+    batch_size: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass
+class IndexSummary:
+    """What an index run did, in photos."""
+
+    found: int = 0
+    encoded: int = 0
+    linked: int = 0
+    moved: int = 0
+    excluded: int = 0
+    offline: int = 0
+    gone: int = 0
+    unreadable: list[tuple[bytes, str]] = field(default_factory=list)
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+    offline_folders: list[bytes] = field(default_factory=list)
+    stopped: bool = False
+    seconds: float = 0.0
+
+    def add(self, changes: Changes) -> None:
+        """Count in what reconciling a folder did."""
+        self.found += changes.found
+        self.moved += changes.moved
+        self.excluded += changes.excluded
+        self.offline += changes.offline
+        self.gone += changes.gone
+
+
+class Watcher(Protocol):
+    """Who is told how an index run goes, and may stop it."""
+
+    def scanning(self, folder: bytes) -> None:
+        """A folder's scan begins."""
+
+    def encoding(self, photos: int, seconds_per_photo: float) -> None:
+        """So many photos are to be read; a first measured guess at the time for one."""
+
+    def advanced(self, photos: int) -> None:
+        """So many more photos are done."""
+
+    def wants_stop(self) -> bool:
+        """Whether to stop after the photos in hand."""
