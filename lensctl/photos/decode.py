@@ -261,19 +261,27 @@ def _identify(stream: BinaryIO, name: bytes) -> OpenPhoto:
     ending = ending_of(os.path.basename(name))  # noqa: PTH119 (bytes)
     if is_raw(head) or (ending in RAW_ENDINGS and not _is_plain_image(head)):
         return _open_raw(stream, ending)
-    if head[4:8] == b"ftyp" and not any(brand in head for brand in _AVIF_BRANDS):
-        _know_heif()
-        image = Image.open(stream, formats=("HEIF",))
-    else:
-        image = Image.open(stream, formats=_PILLOW_FORMATS)
-    if is_tiff(head) and is_raw_tiff(getattr(image, "tag_v2", None)):
-        stream.seek(0)
+    try:
+        image = _open_image(stream, head)
+    except UnidentifiedImageError:
+        if not is_tiff(head):
+            raise
+        return _open_raw(stream, ending)  # a RAW without a preview is no TIFF to Pillow
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw_tiff(image.tag_v2):
         return _open_raw(stream, ending)
     format_name = image.format or ""
     return OpenPhoto(image, _FORMAT_NAMES.get(format_name, format_name))
 
 
+def _open_image(stream: BinaryIO, head: bytes) -> Image.Image:
+    if head[4:8] == b"ftyp" and not any(brand in head for brand in _AVIF_BRANDS):
+        _know_heif()
+        return Image.open(stream, formats=("HEIF",))
+    return Image.open(stream, formats=_PILLOW_FORMATS)
+
+
 def _open_raw(stream: BinaryIO, ending: bytes) -> OpenPhoto:
+    stream.seek(0)
     format_name = ending[1:].decode().upper() if ending in RAW_ENDINGS else "RAW"
     return OpenPhoto(RawFile(stream), format_name)
 

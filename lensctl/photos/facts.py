@@ -7,6 +7,7 @@ not be read is listed in `Facts.problems`.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from PIL import ExifTags, Image, IptcImagePlugin
@@ -69,7 +70,7 @@ def read_facts(photo: OpenPhoto) -> Facts:
         width=photo.width,
         height=photo.height,
         format=photo.format,
-        taken=metadata.read("date", metadata.taken, None),
+        taken=metadata.taken(),
         camera=metadata.read("camera's name", metadata.camera, None),
         lens=metadata.read("lens's name", metadata.lens, None),
         latitude=latitude,
@@ -114,15 +115,20 @@ class _Metadata:
 
     def taken(self) -> str | None:
         """The moment of exposure before that of scanning, before that of the last change."""
-        shot, exif = self._shot, self._exif
-        return (
-            values.moment(shot.get(_TAKEN), shot.get(_TAKEN_OFFSET))
-            or values.moment(self._xmp.text(xmp.DATE_TIME_ORIGINAL, xmp.DATE_CREATED))
-            or values.iptc_moment(self._iptc.get(_IPTC_DATE), self._iptc.get(_IPTC_TIME))
-            or values.moment(shot.get(_DIGITIZED), shot.get(_DIGITIZED_OFFSET))
-            or values.moment(self._xmp.text(xmp.CREATE_DATE))
-            or values.moment(exif.get(_DATE_TIME), shot.get(_OFFSET))
-        )
+        shot, exif, packet, iptc = self._shot, self._exif, self._xmp, self._iptc
+        candidates: list[tuple[Callable[..., str | None], Any, Any]] = [
+            (values.moment, shot.get(_TAKEN), shot.get(_TAKEN_OFFSET)),
+            (values.moment, packet.text(xmp.DATE_TIME_ORIGINAL, xmp.DATE_CREATED), None),
+            (values.iptc_moment, iptc.get(_IPTC_DATE), iptc.get(_IPTC_TIME)),
+            (values.moment, shot.get(_DIGITIZED), shot.get(_DIGITIZED_OFFSET)),
+            (values.moment, packet.text(xmp.CREATE_DATE), None),
+            (values.moment, exif.get(_DATE_TIME), shot.get(_OFFSET)),
+        ]
+        for parse, written, second in candidates:
+            moment = self.read("date", partial(parse, written, second), None)
+            if moment is not None:
+                return moment
+        return None
 
     def camera(self) -> str | None:
         make = values.text(self._exif.get(_MAKE)) or self._xmp.text(xmp.MAKE)

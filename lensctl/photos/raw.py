@@ -1,7 +1,8 @@
 """Camera RAW files, by LibRaw: the embedded preview, and a demosaic where there is none."""
 
 import io
-from typing import BinaryIO, cast
+from collections.abc import Mapping
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -43,14 +44,10 @@ def is_tiff(head: bytes) -> bool:
     return head.startswith(_TIFF_MAGIC)
 
 
-def is_raw_tiff(tags: object) -> bool:
+def is_raw_tiff(tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF's first tags say that its first image is only the preview of a RAW."""
-    get = getattr(tags, "get", None)
-    if get is None:
-        return False
-    return get(_DNG_VERSION) is not None or (
-        get(_NEW_SUBFILE_TYPE) == 1 and get(_SUB_IFDS) is not None
-    )
+    is_preview = tags.get(_NEW_SUBFILE_TYPE) == 1 and tags.get(_SUB_IFDS) is not None
+    return is_preview or tags.get(_DNG_VERSION) is not None
 
 
 class RawFile:

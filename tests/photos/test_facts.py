@@ -1,0 +1,240 @@
+"""Facts are read from EXIF, IPTC and XMP of every format, and damage is told, never raised."""
+
+import io
+import random
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
+
+from lensctl.photos.decode import open_photo
+from lensctl.photos.facts import Facts, read_facts
+from support.image_files import encoded, exif_bytes, quarters
+
+SHOT = {0x9003: "2024:07:01 12:30:05", 0x9011: "+02:00", 0xA434: "Nokton 35mm"}
+GPS = {1: "N", 2: (48.0, 51.0, 30.0), 3: "W", 4: (2.0, 17.0, 24.0)}
+TAGS = {0x010F: "Lens Works", 0x0110: "Model 1", 0x4746: 4}
+
+
+def facts_of(data: bytes) -> Facts:
+    with open_photo(io.BytesIO(data), b"", max_pixels=10**8) as photo:
+        return read_facts(photo)
+
+
+def jpeg(**options: Any) -> bytes:
+    return encoded(quarters(), "JPEG", **options)
+
+
+def shot_at(*dates: tuple[int, str]) -> str | None:
+    return facts_of(jpeg(exif=exif_bytes({}, dict(dates)))).taken
+
+
+def xmp(properties: str = "", attributes: str = "") -> bytes:
+    spaces = (
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+        ' xmlns:exif="http://ns.adobe.com/exif/1.0/"'
+        ' xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"'
+        ' xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:aux="http://ns.adobe.com/exif/1.0/aux/"'
+    )
+    return (
+        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        f"<rdf:RDF {spaces}><rdf:Description {attributes}>{properties}</rdf:Description></rdf:RDF>"
+        "</x:xmpmeta><?xpacket end='w'?>"
+    ).encode()
+
+
+def iptc(*records: tuple[int, bytes]) -> bytes:
+    """A JPEG with an IPTC block, as Photoshop embeds it."""
+    block = b"".join(
+        b"\x1c\x02" + bytes([number]) + len(value).to_bytes(2) + value for number, value in records
+    )
+    block += b"\0" * (len(block) % 2)
+    resource = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + len(block).to_bytes(4) + block
+    data = jpeg()
+    return data[:2] + b"\xff\xed" + (len(resource) + 2).to_bytes(2) + resource + data[2:]
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_exif_of_every_format(format: str) -> None:
+    facts = facts_of(encoded(quarters(), format, exif=exif_bytes(TAGS, SHOT, GPS)))
+    assert facts.taken == "2024-07-01T12:30:05+02:00"
+    assert (facts.camera, facts.lens, facts.rating) == ("Lens Works Model 1", "Nokton 35mm", 4)
+    assert facts.latitude == pytest.approx(48.8583333, abs=1e-6)
+    assert facts.longitude == pytest.approx(-2.29, abs=1e-6)
+    assert (facts.width, facts.height, facts.format, facts.problems) == (120, 80, format, ())
+
+
+@pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG2000", "PNG", "JPEG"])
+def test_a_photo_without_metadata(format: str) -> None:
+    assert facts_of(encoded(quarters(), format)) == Facts(120, 80, format)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_xmp_of_every_format(format: str) -> None:
+    bag = "<dc:subject><rdf:Bag><rdf:li>harbour</rdf:li><rdf:li>Zoë</rdf:li></rdf:Bag></dc:subject>"
+    packet = xmp(bag, 'xmp:Rating="3" exif:GPSLatitude="48,51.5N" exif:GPSLongitude="2,17,24W"')
+    if format == "PNG":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", packet.decode())
+        data = encoded(quarters(), format, pnginfo=info)
+    elif format == "TIFF":
+        data = encoded(quarters(), format, tiffinfo={700: packet})
+    else:
+        data = encoded(quarters(), format, xmp=packet)
+    facts = facts_of(data)
+    assert (facts.rating, facts.keywords, facts.problems) == (3, ("harbour", "Zoë"), ())
+    assert (facts.latitude, facts.longitude) == pytest.approx((48.8583333, -2.29), abs=1e-6)
+
+
+def test_xmp_as_elements() -> None:
+    properties = "<xmp:Rating>-1</xmp:Rating><tiff:Make>Acme</tiff:Make><aux:Lens>50mm</aux:Lens>"
+    date = "<photoshop:DateCreated>2019-05-04T10:11:12.5-03:00</photoshop:DateCreated>"
+    facts = facts_of(jpeg(xmp=xmp(properties + date)))
+    assert (facts.rating, facts.camera, facts.lens) == (-1, "Acme", "50mm")
+    assert facts.taken == "2019-05-04T10:11:12-03:00"
+
+
+def test_an_editor_s_rating_is_newer_than_the_camera_s() -> None:
+    data = jpeg(exif=exif_bytes({0x4746: 1}), xmp=xmp("", 'xmp:Rating="5"'))
+    assert facts_of(data).rating == 5
+
+
+def test_iptc() -> None:
+    facts = facts_of(
+        iptc((25, "Zürich".encode()), (25, b"lake"), (55, b"20180203"), (60, b"040506+0100"))
+    )
+    assert facts.keywords == ("Zürich", "lake")
+    assert facts.taken == "2018-02-03T04:05:06+01:00"
+
+
+def test_keywords_of_all_three_are_joined() -> None:
+    windows = "lake;Harbour;".encode("utf-16-le") + b"\0\0"
+    exif = exif_bytes({0x9C9E: windows})
+    data = iptc((25, b"lake"), (25, b"boat"))
+    data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + data[2:]
+    assert set(facts_of(data).keywords) == {"lake", "boat", "Harbour"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2024:07:01 12:30:05", "2024-07-01T12:30:05"),
+        ("2024-07-01 12:30:05", "2024-07-01T12:30:05"),
+        ("2024:07:01 12:30:05.678", "2024-07-01T12:30:05"),
+        ("2024:07:01 12:30:60", "2024-07-01T12:30:59"),
+        ("2024:07:01 12:30:05+05:30", "2024-07-01T12:30:05+05:30"),
+        ("2024:07:01", "2024-07-01T00:00:00"),
+        ("0000:00:00 00:00:00", None),
+        ("    :  :     :  :  ", None),
+        ("", None),
+    ],
+)
+def test_dates_as_cameras_write_them(written: str, read: str | None) -> None:
+    facts = facts_of(jpeg(exif=exif_bytes({}, {0x9003: written})))
+    assert (facts.taken, facts.problems) == (read, ())
+
+
+@pytest.mark.parametrize("written", ["2024:13:41 12:30:05", "yesterday", "2024:02:30 00:00:00"])
+def test_impossible_dates_are_told(written: str) -> None:
+    facts = facts_of(jpeg(exif=exif_bytes({}, {0x9003: written})))
+    assert facts.taken is None
+    assert "date" in facts.problems[0]
+
+
+def test_an_impossible_date_does_not_hide_the_next_best() -> None:
+    facts = facts_of(
+        jpeg(exif=exif_bytes({}, {0x9003: "2024:13:41 12:30:05", 0x9004: "2020:01:02 03:04:05"}))
+    )
+    assert facts.taken == "2020-01-02T03:04:05"
+    assert len(facts.problems) == 1
+
+
+def test_which_date_is_believed() -> None:
+    tags = {0x0132: "2021:01:01 00:00:00"}
+    scanned = {0x9004: "2020:01:01 00:00:00"}
+    assert facts_of(jpeg(exif=exif_bytes(tags))).taken == "2021-01-01T00:00:00"
+    assert facts_of(jpeg(exif=exif_bytes(tags, scanned))).taken == "2020-01-01T00:00:00"
+    shot = scanned | {0x9003: "2019:01:01 00:00:00"}
+    assert facts_of(jpeg(exif=exif_bytes(tags, shot))).taken == "2019-01-01T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "name"),
+    [
+        ("Canon", "Canon EOS R5", "Canon EOS R5"),
+        ("NIKON CORPORATION", "NIKON D750", "NIKON D750"),
+        ("Apple", "iPhone 15", "Apple iPhone 15"),
+        ("Apple\0\0\0", "  iPhone 15 ", "Apple iPhone 15"),
+        ("", "iPhone", "iPhone"),
+        ("Acme", "", "Acme"),
+        ("   ", "\0", None),
+    ],
+)
+def test_camera_names(make: str, model: str, name: str | None) -> None:
+    assert facts_of(jpeg(exif=exif_bytes({0x010F: make, 0x0110: model}))).camera == name
+
+
+def test_no_position_where_the_receiver_had_no_fix() -> None:
+    for gps in (
+        {1: "N", 2: (0.0, 0.0, 0.0), 3: "E", 4: (0.0, 0.0, 0.0)},
+        {2: (48.0, 51.0, 30.0)},
+        {1: "N", 2: (IFDRational(0, 0),) * 3, 3: "E", 4: (1.0, 2.0, 3.0)},
+    ):
+        facts = facts_of(jpeg(exif=exif_bytes({}, {}, gps)))
+        assert (facts.latitude, facts.longitude, facts.problems) == (None, None, ())
+
+
+def test_an_impossible_position_is_told() -> None:
+    gps = {1: "N", 2: (148.0, 51.0, 30.0), 3: "E", 4: (1.0, 2.0, 3.0)}
+    facts = facts_of(jpeg(exif=exif_bytes({}, {}, gps)))
+    assert facts.latitude is None
+    assert "position" in facts.problems[0]
+
+
+def test_an_entity_bomb_in_xmp_is_refused() -> None:
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]><x>&b;</x>'
+    for packet in (bomb, b"<x><y></x>", b"\xff\xfe\xfd", b"plain text"):
+        facts = facts_of(jpeg(xmp=packet))
+        assert "XMP" in facts.problems[0]
+
+
+def test_damaged_exif_never_raises() -> None:
+    whole = exif_bytes(TAGS, SHOT, GPS)
+    chance = random.Random(7)
+    told = 0
+    for _ in range(300):
+        spoiled = bytearray(whole)
+        for _ in range(chance.randint(1, 12)):
+            spoiled[chance.randrange(6, len(spoiled))] = chance.randrange(256)
+        if chance.random() < 0.3:
+            del spoiled[chance.randrange(8, len(spoiled)) :]
+        facts = facts_of(jpeg(exif=bytes(spoiled)))
+        told += bool(facts.problems)
+        assert facts.camera is None or facts.camera.isprintable()
+    assert told > 20
+
+
+def test_text_is_one_clean_line() -> None:
+    facts = facts_of(jpeg(exif=exif_bytes({0x0110: "a\nb\tc\x1b[31m" + "x" * 9000})))
+    assert facts.camera is not None
+    assert facts.camera.startswith("a b c [31m")
+    assert len(facts.camera) <= 500
+
+
+def test_metadata_survives_orientation() -> None:
+    exif = exif_bytes(TAGS | {0x0112: 6}, SHOT)
+    facts = facts_of(jpeg(exif=exif))
+    assert (facts.width, facts.height, facts.orientation) == (80, 120, 6)
+    turned = facts_of(encoded(quarters(), "TIFF", exif=exif))
+    assert (turned.width, turned.height, turned.orientation) == (80, 120, 6)
+
+
+def test_reading_facts_decodes_no_pixels() -> None:
+    data = jpeg(exif=exif_bytes(TAGS, SHOT))
+    header = data[: data.index(b"\xff\xda") + 20]
+    assert facts_of(header).camera == "Lens Works Model 1"
+    assert Image.open(io.BytesIO(data)).size == (120, 80)
