@@ -1,0 +1,60 @@
+"""Address -> image file, for all stages after *pages*: one SQLite table, made anew by each run."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from lensctl_training.mining.pages import IMAGES
+from lensctl_training.mining.records import read_rows
+from lensctl_training.mining.workspace import Workspace
+
+
+def table_path(workspace: Workspace) -> Path:
+    return workspace.folder / "images.sqlite"
+
+
+def build_table(workspace: Workspace, stages: tuple[str, ...] = ("pages", "fetch")) -> None:
+    """Gather what the parts of the given stages say of images; a file beats a reason."""
+    path = table_path(workspace)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with sqlite3.connect(temporary) as database:
+        database.execute(
+            "CREATE TABLE image (url TEXT PRIMARY KEY, sha256 TEXT, reason TEXT) WITHOUT ROWID"
+        )
+        for stage in stages:
+            for part in workspace.parts(stage):
+                rows = read_rows(workspace.part_folder(stage, part) / IMAGES)
+                database.executemany(
+                    "INSERT INTO image VALUES (:url, :sha256, :reason) ON CONFLICT (url) DO UPDATE"
+                    " SET sha256 = excluded.sha256, reason = excluded.reason"
+                    " WHERE image.sha256 = ''",
+                    rows,
+                )
+    database.close()
+    temporary.replace(path)
+
+
+class ImageTable:
+    """Reads the table. Use as a context manager."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._database = sqlite3.connect(f"file:{table_path(workspace)}?mode=ro", uri=True)
+
+    def __enter__(self) -> "ImageTable":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def find(self, url: str) -> tuple[str, str]:
+        """(SHA-256, "") or ("", reason)."""
+        row = self._database.execute(
+            "SELECT sha256, reason FROM image WHERE url = ?", (url,)
+        ).fetchone()
+        return (row[0], row[1]) if row else ("", "image not in the input")
+
+    def missing(self) -> Iterator[str]:
+        """Addresses that pages name and that have no file, sorted."""
+        rows = self._database.execute("SELECT url FROM image WHERE sha256 = '' ORDER BY url")
+        return (row[0] for row in rows)

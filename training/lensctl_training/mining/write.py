@@ -1,0 +1,1 @@
+def write_shards(w,c): raise SystemExit
