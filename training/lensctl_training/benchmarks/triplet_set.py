@@ -7,6 +7,7 @@ the query image back does not find the target.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lensctl.errors import DataError, PhotoError
-from lensctl.models.interface import Floats, IndexSide, Model
+from lensctl.models.interface import Floats, IndexSide, Model, QuerySide
 from lensctl.photos.decode import decode
 from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress, unit
 from lensctl_training.benchmarks.report import FORMAT, align, software
@@ -55,7 +56,7 @@ class _Pictures:
         digest = hashlib.sha256(content).digest()
         if digest not in self.rows:
             try:
-                photo = decode(content, at_least=2 * self.side.info.image_size)
+                photo = decode(BytesIO(content), at_least=2 * self.side.info.image_size)
             except PhotoError as error:
                 raise DataError(
                     f"{where} cannot be decoded",
@@ -106,36 +107,49 @@ def score_triplets(
 
     The `sum` baseline's weight is searched on these very triplets and is part of its name.
     """
-    query_side = model.query_side()
+    query_side, name = model.query_side(), side.info.name
     targets = side.make_targets(encoded.embeddings)
-    own = encoded.embeddings[encoded.queries]
-    batches = [
-        query_side.make_queries(own[start : start + QUERY_BATCH], list(texts))
-        for start, texts in _batches(encoded.instructions)
-    ]
-    name = side.info.name
-    scores = {name: _score(encoded, np.concatenate(batches), targets)}
+    scores = {name: _score(encoded, _compose(encoded, query_side), targets)}
     if "image" in baselines:
         images = targets[encoded.queries]
         scores[f"{name}, {LABELS['image']}"] = _score(encoded, images, targets)
     if {"text", "sum"} & set(baselines):
         keys = side.text_keys(encoded.embeddings)
-        words = np.concatenate(
-            [query_side.encode_texts(list(texts)) for _, texts in _batches(encoded.instructions)]
-        )
+        words = _words(encoded, query_side)
         if "text" in baselines:
             scores[f"{name}, {LABELS['text']}"] = _score(encoded, words, keys)
         if "sum" in baselines:
-            tried = {
-                weight: _score(
-                    encoded, unit(keys[encoded.queries] + np.float32(weight) * words), keys
-                )
-                for weight in WEIGHTS
-            }
-            best = max(WEIGHTS, key=lambda weight: tried[weight]["recall@1"])
-            label = f"{name}, {LABELS['sum']} x{best:g} (weight searched on this set)"
-            scores[label] = tried[best]
+            weight, best = _best_sum(encoded, keys, words)
+            label = f"{name}, {LABELS['sum']} x{weight:g} (weight searched on this set)"
+            scores[label] = best
     return scores
+
+
+def _compose(encoded: EncodedTriplets, side: QuerySide) -> Floats:
+    """(N, D): the model's own query vectors."""
+    own = encoded.embeddings[encoded.queries]
+    made = [
+        side.make_queries(own[start : start + QUERY_BATCH], texts)
+        for start, texts in _batches(encoded.instructions)
+    ]
+    return np.concatenate(made)
+
+
+def _words(encoded: EncodedTriplets, side: QuerySide) -> Floats:
+    """(N, T): the instructions alone."""
+    return np.concatenate([side.encode_texts(texts) for _, texts in _batches(encoded.instructions)])
+
+
+def _best_sum(
+    encoded: EncodedTriplets, keys: Floats, words: Floats
+) -> tuple[float, dict[str, float]]:
+    """The weight with the highest recall@1 and its scores; the lighter one of equals."""
+    tried = {
+        weight: _score(encoded, unit(keys[encoded.queries] + np.float32(weight) * words), keys)
+        for weight in WEIGHTS
+    }
+    best = max(WEIGHTS, key=lambda weight: tried[weight]["recall@1"])
+    return best, tried[best]
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -1,0 +1,204 @@
+"""Blind comparison: sides, votes over real HTTP, and what the votes say."""
+
+import http.client
+import itertools
+import json
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+import pytest
+
+from lensctl.errors import DataError
+from lensctl_training.benchmarks.compare import (
+    Ask,
+    Ballot,
+    cast_vote,
+    describe,
+    make_ballot,
+    read_asks,
+    read_ballot,
+    read_votes,
+    sign_test,
+    summarise,
+    wilson,
+)
+from lensctl_training.benchmarks.compare_server import VotingServer
+from support.benchmark_data import paint
+
+
+def ballot(folder: Path, count: int = 8, seed: int = 0) -> Ballot:
+    for name in ("query", "one", "two"):
+        paint(folder / f"{name}.png", "red")
+    one, two, query = (str(folder / f"{name}.png") for name in ("one", "two", "query"))
+    asks = [Ask(query, f"question {number}") for number in range(count)]
+    # The last question has the same answer from both.
+    b = [[two]] * (count - 1) + [[one]]
+    return make_ballot(folder / "out", ("model-x", "model-y"), asks, ([[one]] * count, b), seed)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[VotingServer]:
+    running = VotingServer(ballot(tmp_path))
+    thread = threading.Thread(target=running.serve)
+    thread.start()
+    yield running
+    running.stop()
+    thread.join(timeout=10)
+
+
+def ask(
+    server: VotingServer,
+    method: str,
+    path: str = "",
+    form: dict[str, str] | None = None,
+    **headers: str,
+) -> tuple[int, str]:
+    address = urlsplit(server.address)
+    assert address.hostname is not None
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=10)
+    body = urlencode(form) if form is not None else None
+    connection.request(method, address.path + path, body, headers)
+    response = connection.getresponse()
+    return response.status, response.read().decode()
+
+
+def test_voting_over_http(server: VotingServer) -> None:
+    for number in range(7):
+        status, page = ask(server, "GET")
+        assert status == 200
+        assert f"question {number}" in page
+        assert "model-x" not in page
+        assert "model-y" not in page
+        assert "one.png" not in page
+        side = "left" if server.ballot.pairings[number].a_is_left else "right"
+        side = "tie" if number == 6 else side
+        assert ask(server, "POST", "vote", {"question": str(number), "side": side})[0] == 303
+    status, page = ask(server, "GET")
+    assert "model-x better: 6" in page
+    summary = summarise(server.ballot)
+    assert (summary.a, summary.b, summary.ties, summary.identical) == (6, 0, 2, 1)
+    assert summary.unvoted == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "headers"),
+    [
+        ("vote", {"question": "99", "side": "left"}, {}),
+        ("vote", {"question": "0", "side": "both"}, {}),
+        ("vote", {"question": "-1", "side": "left"}, {}),
+        ("vote", {"question": "0", "side": "left"}, {"Host": "evil.example"}),
+        ("other", {"question": "0", "side": "left"}, {}),
+        ("vote", {"question": "0" * 5000, "side": "left"}, {}),
+    ],
+)
+def test_what_is_not_a_vote_is_refused(
+    server: VotingServer, path: str, form: dict[str, str], headers: dict[str, str]
+) -> None:
+    assert ask(server, "POST", path, form, **headers)[0] in (400, 404)
+    assert read_votes(server.ballot) == {}
+
+
+def test_the_server_is_only_for_this_machine_and_those_who_know_the_path(
+    server: VotingServer,
+) -> None:
+    address = urlsplit(server.address)
+    assert address.hostname == "127.0.0.1"
+    assert len(address.path) > 16
+    connection = http.client.HTTPConnection("127.0.0.1", address.port, timeout=10)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 404
+    assert ask(server, "GET", Host="evil.example")[0] == 404
+
+
+def test_half_of_the_answers_are_on_the_left(tmp_path: Path) -> None:
+    asks = [Ask(text=str(n)) for n in range(400)]
+    made = make_ballot(tmp_path, ("x", "y"), asks, ([["a"]] * 400, [["b"]] * 400), seed=1)
+    left = sum(pairing.a_is_left for pairing in made.pairings)
+    assert 160 < left < 240
+    again = make_ballot(tmp_path, ("x", "y"), asks, ([["a"]] * 400, [["b"]] * 400), seed=1)
+    assert again == made == read_ballot(tmp_path)
+
+
+def test_another_comparison_does_not_take_the_folder(tmp_path: Path) -> None:
+    ballot(tmp_path)
+    with pytest.raises(DataError, match="the votes of another comparison"):
+        ballot(tmp_path, seed=1)
+
+
+def test_the_last_vote_counts_and_a_cut_line_does_not(tmp_path: Path) -> None:
+    made = ballot(tmp_path)
+    left_is_a = made.pairings[0].a_is_left
+    cast_vote(made, 0, "left")
+    cast_vote(made, 0, "right")
+    with (made.folder / "votes.jsonl").open("a") as file:
+        file.write('{"question": 1, "cho')
+    assert read_votes(made) == {0: "b" if left_is_a else "a"}
+
+
+def test_a_lost_ballot_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no comparison"):
+        read_ballot(tmp_path)
+
+
+def test_wilson_against_the_equation_it_solves() -> None:
+    """The bounds are the shares p at which |successes/n - p| is z standard errors of p."""
+    for successes, trials in itertools.product((0, 1, 7, 30), (30, 100)):
+        low, high = wilson(successes, trials)
+        share = successes / trials
+        for bound in (low, high):
+            if 1e-12 < bound < 1 - 1e-12:
+                distance = abs(share - bound) / math.sqrt(bound * (1 - bound) / trials)
+                assert distance == pytest.approx(1.959964, rel=1e-5)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_sign_test_against_every_outcome() -> None:
+    for a, b in itertools.product(range(6), range(6)):
+        n = a + b
+        counts = np.array([sum(flips) for flips in itertools.product((0, 1), repeat=n)])
+        as_uneven = np.abs(counts - n / 2) >= abs(a - n / 2)
+        assert sign_test(a, b) == pytest.approx(as_uneven.mean() if n else 1.0)
+
+
+def test_the_outcome_in_words(tmp_path: Path) -> None:
+    made = ballot(tmp_path)
+    for number in range(5):
+        cast_vote(made, number, "left" if made.pairings[number].a_is_left else "right")
+    words = describe(made, summarise(made))
+    assert "model-x better: 5" in words
+    assert "still open: 2" in words
+    assert "100.0 % of the decided questions (95 % interval 56.6 to 100.0" in words
+
+
+def test_questions_are_read_relative_to_their_file(tmp_path: Path) -> None:
+    paint(tmp_path / "photos/a.png", "red")
+    file = tmp_path / "queries.jsonl"
+    lines = [{"image": "photos/a.png", "text": "at night"}, {"text": "red barn"}]
+    file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    asks = read_asks(file)
+    assert asks == [
+        Ask(str((tmp_path / "photos/a.png").resolve()), "at night"),
+        Ask("", "red barn"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{}", "neither"),
+        ("[1]", "attribute"),
+        ("{", "Expecting"),
+        ('{"image": "none.jpg"}', "there is no image"),
+        ('{"text": 3}', "neither"),
+    ],
+)
+def test_bad_questions_are_named(line: str, why: str, tmp_path: Path) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_text('{"text": "fine"}\n' + line)
+    with pytest.raises(DataError, match=r"line 2 of .*queries\.jsonl") as caught:
+        read_asks(file)
+    assert why in caught.value.why
