@@ -19,7 +19,7 @@ from lensctl import __version__
 from lensctl.errors import DownloadError, StorageError
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are here and the bytes expected, None where the server does not say."""
+"""Called with the bytes that are here and the bytes expected; None if the server is silent."""
 
 ATTEMPTS = 6
 MAX_BYTES = 64 * 2**30
