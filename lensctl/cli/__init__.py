@@ -19,6 +19,7 @@ from lensctl.cli.models import models
 from lensctl.cli.query import query
 from lensctl.cli.relocate import relocate
 from lensctl.cli.status import status
+from lensctl.cli.train import train_app
 from lensctl.errors import LensctlError, StorageError
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ for _command in (index, query, status, forget, relocate, check, demo):
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(eval_app)
+app.add_typer(train_app)
 
 
 def main() -> NoReturn:

@@ -34,9 +34,16 @@ class Problems:
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
     named: int = 10
+    _seen: dict[tuple[str, str], None] = field(default_factory=dict, repr=False)
 
     def add(self, reason: str, where: str) -> None:
-        """Count one case of `reason` at `where`; raise DataError when the limit is passed."""
+        """Count one case of `reason` at `where`; raise DataError when the limit is passed.
+
+        A case that is met again, in a later epoch, is the same case.
+        """
+        if (reason, where) in self._seen:
+            return
+        self._seen[reason, where] = None
         self.counts[reason] += 1
         names = self.examples.setdefault(reason, [])
         if len(names) < self.named:
@@ -60,14 +67,6 @@ class Problems:
             for reason, count in self.counts.most_common()
         ]
 
-    def state(self) -> dict[str, Any]:
-        """The counts as plain values, for a checkpoint or a log."""
-        return {
-            "counts": dict(self.counts),
-            "examples": {k: list(v) for k, v in self.examples.items()},
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take over the counts of `state()`."""
-        self.counts = Counter(state["counts"])
-        self.examples = {reason: list(names) for reason, names in state["examples"].items()}
+    def listed(self) -> list[tuple[str, str]]:
+        """All cases as (reason, where), in the order they were met."""
+        return list(self._seen)

@@ -23,9 +23,10 @@ from lensctl_training.scenes.world import (
     Scene,
 )
 
-MOST_GROUPS = 4
-MOST_OF_A_KIND = 3
-_STEPS = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+MOST_GROUPS = 3
+MOST_OF_A_KIND = 2
+OPPOSITE = (5, 6, 7, 4, 3, 0, 1, 2)
+"""Of every colour: red and blue, orange and purple, yellow and pink, green and cyan."""
 
 Change = Callable[[Scene], Scene | None]
 """A scene -> the scene that follows the instruction, or None where it cannot be followed."""
@@ -138,6 +139,28 @@ def match_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
+def oppose_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """One group takes the opposite of its colour."""
+    group = _any_group(scene, rng)
+    words = _say(rng, "the {} in the opposite colour", "turn the colour of the {} around")
+    return Edit(
+        "opposite colour",
+        words.format(_name(group)),
+        _change_group(group.shape, lambda g: replace(g, colour=OPPOSITE[g.colour])),
+    )
+
+
+def oppose_all_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """Everything takes the opposite of its colour."""
+
+    def change(other: Scene) -> Scene:
+        groups = (replace(g, colour=OPPOSITE[g.colour]) for g in other.groups)
+        return replace(other, groups=tuple(groups))
+
+    words = _say(rng, "all colours opposite", "turn all colours around")
+    return Edit("all colours", words, change)
+
+
 def swap_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
     """Two groups exchange colours."""
     two = _two_groups(scene, rng)
@@ -169,28 +192,22 @@ def resize(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def _step_from(cell: int, way: str) -> int | None:
-    row, column = cell // GRID + _STEPS[way][0], cell % GRID + _STEPS[way][1]
-    return row * GRID + column if 0 <= row < GRID and 0 <= column < GRID else None
-
-
 def move(scene: Scene, rng: np.random.Generator) -> Edit | None:
-    """A single thing moves by one cell into a free one."""
+    """A single thing moves to the other side or the other height, into a free cell."""
     group = _any_group(scene, rng)
-    ways = [way for way in _STEPS if _step_from(group.cells[0], way) in scene.free_cells]
-    way = _pick(rng, ways)
-    if way is None or len(group.cells) > 1:
+    sideways = bool(rng.integers(2))
+    moved = _mirrored_cells(sideways)
+    if len(group.cells) > 1 or moved[group.cells[0]] not in scene.free_cells:
         return None
 
     def change(other: Scene) -> Scene | None:
-        moved = other.group(group.shape)
-        cell = _step_from(moved.cells[0], way) if moved else None
-        if moved is None or cell is None or cell not in other.free_cells:
+        thing = other.group(group.shape)
+        if thing is None or moved[thing.cells[0]] not in other.free_cells:
             return None
-        return other.with_group(replace(moved, cells=(cell,)))
+        return other.with_group(replace(thing, cells=(moved[thing.cells[0]],)))
 
-    words = _say(rng, "move the {} {}", "push the {} one step {}")
-    return Edit("position", words.format(_name(group), way), change)
+    words = "move the {} to the other side" if sideways else "move the {} to the other height"
+    return Edit("position", words.format(_name(group)), change)
 
 
 def swap_places(scene: Scene, rng: np.random.Generator) -> Edit | None:
@@ -209,10 +226,14 @@ def swap_places(scene: Scene, rng: np.random.Generator) -> Edit | None:
 def mirror(scene: Scene, rng: np.random.Generator) -> Edit | None:
     """The whole arrangement is mirrored, left to right or upside down."""
     sideways = bool(rng.integers(2))
-    cells = np.arange(CELLS).reshape(GRID, GRID)
-    moved = (cells[:, ::-1] if sideways else cells[::-1]).ravel().tolist()
+    moved = _mirrored_cells(sideways)
     word = "left to right" if sideways else "upside down"
     return Edit("mirror", f"mirror the picture {word}", lambda other: other.map_cells(moved))
+
+
+def _mirrored_cells(sideways: bool) -> list[int]:
+    cells = np.arange(CELLS).reshape(GRID, GRID)
+    return (cells[:, ::-1] if sideways else cells[::-1]).ravel().tolist()
 
 
 def add(scene: Scene, rng: np.random.Generator) -> Edit | None:
@@ -284,34 +305,66 @@ def count(scene: Scene, rng: np.random.Generator) -> Edit | None:
 
 
 def restyle(scene: Scene, rng: np.random.Generator) -> Edit | None:
-    """Filled shapes become outlines, or the other way."""
+    """Filled shapes become outlines, or the other way, by name."""
     style = 1 - scene.style
     words = ("fill the shapes with colour", "as an outline drawing")[style]
     return Edit("style", words, lambda other: replace(other, style=style))
 
 
 def change_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
-    """Day becomes night, or night day."""
+    """Day becomes night, or night day, by name."""
     time = 1 - scene.time
     words = _say(rng, "the same at {}", "make it {}").format(TIMES[time])
     return Edit("night", words, lambda other: replace(other, time=time))
 
 
-ABSOLUTE: dict[str, MakeEdit] = {
-    "colour": recolour,
-    "add": add,
-    "style": restyle,
-    "night": change_time,
+def other_style(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """The style that the picture has not."""
+    words = _say(rng, "in the other style", "change the style")
+    return Edit("other style", words, lambda other: replace(other, style=1 - other.style))
+
+
+def other_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
+    """The time of day that the picture has not."""
+    words = _say(rng, "at the other time of day", "twelve hours later")
+    return Edit("other time", words, lambda other: replace(other, time=1 - other.time))
+
+
+ABSOLUTE: dict[str, tuple[MakeEdit, float]] = {
+    "colour": (recolour, 0.5),
+    "add": (add, 0.5),
+    "style": (restyle, 0.5),
+    "night": (change_time, 0.5),
 }
-RELATIONAL: dict[str, MakeEdit] = {
-    "match colour": match_colour,
-    "swap colours": swap_colours,
-    "size": resize,
-    "position": move,
-    "swap places": swap_places,
-    "mirror": mirror,
-    "add alike": add_alike,
-    "remove": remove,
-    "count": count,
+"""What the words alone determine: kind -> (function, how often beside the others)."""
+RELATIONAL: dict[str, tuple[MakeEdit, float]] = {
+    "opposite colour": (oppose_colour, 1.0),
+    "all colours": (oppose_all_colours, 1.0),
+    "match colour": (match_colour, 0.75),
+    "swap colours": (swap_colours, 1.0),
+    "size": (resize, 0.5),
+    "position": (move, 1.0),
+    "swap places": (swap_places, 1.0),
+    "mirror": (mirror, 1.0),
+    "other style": (other_style, 1.0),
+    "other time": (other_time, 1.0),
+    "add alike": (add_alike, 0.5),
+    "remove": (remove, 0.5),
+    "count": (count, 0.5),
 }
-KINDS = ABSOLUTE | RELATIONAL
+"""What only words and picture together determine."""
+_WEIGHTS = ABSOLUTE | RELATIONAL
+KINDS = {kind: make for kind, (make, _) in _WEIGHTS.items()}
+_SHARES = np.array([weight for _, weight in _WEIGHTS.values()])
+_SHARES /= _SHARES.sum()
+
+
+def make_edit(
+    scene: Scene, rng: np.random.Generator, kind: str | None = None
+) -> tuple[Edit, Scene] | None:
+    """An edit of the kind (None: of any) and its result, if it applies and changes the scene."""
+    if kind is None:
+        kind = list(KINDS)[int(rng.choice(len(_SHARES), p=_SHARES))]
+    edit = KINDS[kind](scene, rng)
+    target = edit.change(scene) if edit else None
+    return (edit, target) if edit and target and target != scene else None

@@ -52,11 +52,11 @@ def _heart() -> Outline:
     t = np.linspace(0, 2 * np.pi, 60)
     x = 16 * np.sin(t) ** 3
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return list(zip(x / 16, y / 16, strict=True))
+    return list(zip((x / 16).tolist(), (y / 16).tolist(), strict=True))
 
 
 _ARM = 0.36
-_OUTLINES = {
+_OUTLINES: dict[str, Outline] = {
     "square": [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
     "circle": _around(48),
     "triangle": [(-1, -0.8), (1, -0.8), (0, 0.95)],

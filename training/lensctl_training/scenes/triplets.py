@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from lensctl_training.scenes.edits import KINDS, MOST_GROUPS, Edit
+from lensctl_training.scenes.edits import Edit, make_edit
 from lensctl_training.scenes.world import (
     CELLS,
     COLOURS,
@@ -51,30 +51,19 @@ def allowed_in(split: Split, *scenes: Scene) -> bool:
 
 
 def random_scene(rng: np.random.Generator, shapes: list[int] | None = None) -> Scene:
-    """Two to four groups (or those of the given shapes) anywhere on the grid."""
+    """One to three groups (or those of the given shapes) anywhere on the grid."""
     if shapes is None:
-        number = int(rng.integers(2, MOST_GROUPS + 1))
+        number = int(rng.choice((1, 2, 3), p=(0.3, 0.5, 0.2)))
         shapes = sorted(rng.choice(len(SHAPES), number, replace=False).tolist())
     cells = rng.permutation(CELLS).tolist()
     groups = []
     for shape in shapes:
-        things = 2 if rng.random() < 0.15 else 1
+        things = 2 if rng.random() < 0.15 and len(cells) > len(shapes) else 1
         taken, cells = cells[:things], cells[things:]
         colour, size = int(rng.integers(len(COLOURS))), int(rng.integers(len(SIZES)))
         groups.append(Group(shape, colour, size, tuple(sorted(taken))))
     style, time = int(rng.integers(len(STYLES))), int(rng.integers(len(TIMES)))
     return Scene(tuple(groups), style, time)
-
-
-def random_edit(
-    scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...] = tuple(KINDS)
-) -> SceneTriplet:
-    """An edit of one of the kinds that changes the scene."""
-    while True:
-        edit = KINDS[kinds[int(rng.integers(len(kinds)))]](scene, rng)
-        target = edit.change(scene) if edit else None
-        if edit is not None and target is not None and target != scene:
-            return SceneTriplet(scene, edit, target)
 
 
 def scene_triplets(
@@ -99,9 +88,9 @@ def distinct_edits(
     for _ in range(tries):
         if len(found) == number:
             break
-        triplet = random_edit(scene, rng)
-        if allowed_in(split, scene, triplet.target):
-            found.setdefault(triplet.target, triplet)
+        made = make_edit(scene, rng)
+        if made is not None and allowed_in(split, scene, made[1]):
+            found.setdefault(made[1], SceneTriplet(scene, *made))
     return list(found.values())
 
 
@@ -110,21 +99,14 @@ def same_scene_other_edits(
 ) -> list[Scene]:
     """Scenes that another instruction makes of the query; half of them by the same kind of edit."""
     found: dict[Scene, None] = {}
-    kinds = (triplet.edit.kind,)
     for attempt in range(200):
         if len(found) == number:
             break
-        if len(found) >= number // 2 or attempt > 40:
-            kinds = tuple(KINDS)
-        other = _try_edit(triplet.query, rng, kinds)
-        if other is not None and other not in (triplet.target, triplet.query):
-            found[other] = None
+        same_kind = len(found) < number // 2 and attempt < 40
+        made = make_edit(triplet.query, rng, triplet.edit.kind if same_kind else None)
+        if made is not None and made[1] != triplet.target:
+            found[made[1]] = None
     return list(found)
-
-
-def _try_edit(scene: Scene, rng: np.random.Generator, kinds: tuple[str, ...]) -> Scene | None:
-    edit = KINDS[kinds[int(rng.integers(len(kinds)))]](scene, rng)
-    return edit.change(scene) if edit else None
 
 
 def same_edit_other_scenes(
@@ -132,14 +114,15 @@ def same_edit_other_scenes(
 ) -> list[Scene]:
     """Scenes that follow the instruction, but start from another scene with the same things.
 
-    The first differs from the query in the colour of one group, the others in everything but
-    the shapes and their number.
+    The first differs from the query in the colour of one group where that leads to another
+    target, the others in everything but the shapes and their number.
     """
     found: dict[Scene, None] = {}
-    for _ in range(200):
+    for attempt in range(200):
         if len(found) == number:
             break
-        start = _recoloured(triplet.query, rng) if not found else _redone(triplet.query, rng)
+        near = not found and attempt < 20
+        start = _recoloured(triplet.query, rng) if near else _redone(triplet.query, rng)
         other = triplet.edit.change(start)
         if other is not None and other not in (triplet.target, triplet.query, start):
             found[other] = None

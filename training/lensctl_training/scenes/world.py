@@ -7,24 +7,14 @@ style (filled or outlined) and a time (day or night).
 
 from dataclasses import dataclass, replace
 
-GRID = 3
+GRID = 2
 CELLS = GRID * GRID
 SHAPES = ("square", "circle", "triangle", "star", "cross", "diamond", "ring", "heart")
 COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
 SIZES = ("small", "medium", "large")
 STYLES = ("filled", "outlined")
 TIMES = ("day", "night")
-CELL_NAMES = (
-    "top left",
-    "top",
-    "top right",
-    "left",
-    "centre",
-    "right",
-    "bottom left",
-    "bottom",
-    "bottom right",
-)
+CELL_NAMES = ("top left", "top right", "bottom left", "bottom right")
 
 Pair = tuple[int, int]
 """A shape with a colour: what the splits hold out."""

@@ -1,0 +1,191 @@
+"""`lensctl train`: a run from a recipe, the check of a data set, imports from other formats."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from lensctl.cli.terminal import note
+from lensctl.errors import DependencyError, UsageError
+
+
+class _RunByDefault(TyperGroup):
+    """`lensctl train RECIPE` is `lensctl train run RECIPE`; check and import keep their names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return list(super().parse_args(ctx, args))
+
+
+train_app = typer.Typer(
+    name="train",
+    cls=_RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="""Train a MagicLens: lensctl train RECIPE [DATA] --out DIR.
+
+    RECIPE is a shipped recipe (smoke, mini, magiclens-base, magiclens-large, coca-base,
+    coca-large) or a .toml file; DATA is a folder of shards or a .jsonl file. Options: lensctl
+    train run --help. A first look, 5 minutes on two cores: lensctl train smoke --out /tmp/smoke""",
+)
+import_app = typer.Typer(
+    name="import",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Turn a set of triplets, in its own format and on this disk, into shards.",
+)
+train_app.add_typer(import_app)
+
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where shards go.")]
+ImagesOption = Annotated[
+    Path, typer.Option("--images", metavar="DIR", help="The folder of the images.")
+]
+
+
+@train_app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or file.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Log, checkpoints, model and report go here."),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DATA]", help="Shards or .jsonl; replaces the recipe's."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in DIR, if any.")
+    ] = False,
+    nproc: Annotated[
+        int, typer.Option("--nproc", min=1, metavar="N", help="Processes, one for each GPU.")
+    ] = 1,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting; repeatable."),
+    ] = None,
+) -> None:
+    """Train, and export the best checkpoint as a model for `lensctl index --model DIR/model`.
+
+    SIGTERM and Ctrl-C save a checkpoint and end with 143 and 130; --resume goes on from it. For
+    several machines: torchrun ... -m lensctl train RECIPE DATA --out DIR.
+    """
+    _require_training()
+    from lensctl_training.recipe import load_recipe
+
+    chosen = [*(settings or []), *([f"data.train={str(data)!r}"] if data else [])]
+    loaded = load_recipe(recipe, chosen)
+    if nproc > 1:
+        from lensctl_training.distributed import launch
+
+        arguments = ["train", "run", recipe, *([str(data)] if data else []), "--out", str(out)]
+        arguments += ["--resume"] * resume
+        arguments += [part for setting in settings or [] for part in ("--set", setting)]
+        raise typer.Exit(launch(nproc, arguments))
+    from lensctl_training.train import train
+
+    outcome = train(loaded, out, resume=resume)
+    if outcome.stopped_by:
+        note(f"saved at step {outcome.step}; go on with --resume")
+        raise typer.Exit(128 + outcome.stopped_by)
+    if outcome.model is not None:
+        _show(outcome.metrics)
+        note(f"report: {outcome.report}")
+        note(f"next: lensctl index --model {outcome.model} ~/Photos")
+
+
+def _show(metrics: dict[str, float]) -> None:
+    for name, value in metrics.items():
+        print(f"{name}\t{value:.4f}")
+
+
+@train_app.command()
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards or a .jsonl file.")],
+    sheet: Annotated[
+        Path | None,
+        typer.Option("--sheet", metavar="FILE", help="Also write a page with sample triplets."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, metavar="N", help="Triplets on the page.")
+    ] = 40,
+) -> None:
+    """Read a whole data set, count what is there and what is wrong; exit 6 if anything is."""
+    _require_training()
+    from lensctl_training.data.check import check_data
+
+    found = check_data(data, sheet=sheet, samples=samples)
+    for name, value in found.facts().items():
+        print(f"{name}\t{value}")
+    for line in found.problems.lines():
+        print(f"problem\t{line}")
+    if sheet is not None:
+        note(f"samples: {sheet}")
+    if found.problems.total:
+        raise typer.Exit(6)
+
+
+@import_app.command()
+def jsonl(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="One triplet a line.")],
+    out: OutOption,
+) -> None:
+    """A JSONL file of local paths; docs/training.md has the format."""
+    _import("jsonl", [file], out)
+
+
+@import_app.command()
+def megapairs(
+    annotations: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The annotations, .jsonl or .json.")
+    ],
+    images: ImagesOption,
+    out: OutOption,
+) -> None:
+    """MegaPairs: q_img, q_text, t_img and hns, as its authors distribute them."""
+    _import("megapairs", [annotations, images], out)
+
+
+@import_app.command()
+def cirr(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder.")],
+    out: OutOption,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="train or val.")] = "train",
+) -> None:
+    """CIRR: captions/cap.rc2.SPLIT.json and image_splits/split.rc2.SPLIT.json."""
+    _import("cirr", [folder, split], out)
+
+
+@import_app.command()
+def fashioniq(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder.")],
+    out: OutOption,
+    split: Annotated[str, typer.Option("--split", metavar="NAME", help="train or val.")] = "train",
+) -> None:
+    """FashionIQ: captions/cap.CATEGORY.SPLIT.json and images; the two captions are joined."""
+    _import("fashioniq", [folder, split], out)
+
+
+def _import(kind: str, arguments: list[object], out: Path) -> None:
+    _require_training()
+    from lensctl_training.data.imports import import_triplets
+
+    if out.is_dir() and any(out.glob("*.tar")):
+        raise UsageError(f"{out} already holds shards", next_step="choose another --out")
+    written, problems = import_triplets(kind, arguments, out)
+    print(f"triplets\t{written}")
+    for line in problems.lines():
+        print(f"problem\t{line}")
+    note(f"next: lensctl train check {out}")
+
+
+def _require_training() -> None:
+    try:
+        import lensctl_training  # noqa: F401
+    except ImportError as error:
+        raise DependencyError(
+            "the training package is missing",
+            why=str(error),
+            next_step="install lensctl from its wheel or its repository",
+        ) from error

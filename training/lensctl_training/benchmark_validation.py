@@ -1,0 +1,110 @@
+"""CIRR and CIRCO validation during training, by the benchmark code, on the model in memory."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lensctl.models.interface import Floats, IndexSide, ModelInfo, Preprocessor, QuerySide
+from lensctl.models.tokenizer import is_truncated
+from lensctl_training.benchmarks.registry import LoadOptions
+from lensctl_training.benchmarks.run import EvalOptions, run_benchmark
+from lensctl_training.data.batches import token_ids
+from lensctl_training.model import TripletEncoder
+from lensctl_training.recipe import ValidationRecipe
+
+
+def validate_benchmarks(encoder: TripletEncoder, recipe: ValidationRecipe) -> dict[str, float]:
+    """`cirr/MEASURE` and `circo/MEASURE` on their validation splits, where folders are given.
+
+    Raises:
+        DataError: a folder is not the benchmark's, or images are missing.
+    """
+    places = {"cirr": recipe.cirr, "circo": recipe.circo}
+    scores: dict[str, float] = {}
+    training = encoder.training
+    encoder.eval()
+    for name, folder in places.items():
+        if not folder:
+            continue
+        # The vectors of a model in training are of no use to anyone later.
+        with tempfile.TemporaryDirectory() as cache:
+            options = EvalOptions(Path(cache), quiet=True)
+            reading = LoadOptions(splits=("val",))
+            report = run_benchmark(name, Path(folder), [ModelInMemory(encoder)], reading, options)
+        for task in report.methods[0].tasks:
+            scores |= {f"{name}/{measure}": value for measure, value in task.values.items()}
+    encoder.train(training)
+    return scores
+
+
+class ModelInMemory:
+    """A TripletEncoder behind lensctl.models.interface: Model, QuerySide and IndexSide in one."""
+
+    precision = "fp32"
+
+    def __init__(self, encoder: TripletEncoder) -> None:
+        self.encoder = encoder
+        self.device = str(encoder.empty_ids.device)
+        self.preprocess: Preprocessor = encoder.model.config.preprocessing
+        width = encoder.model.embedding_dim
+        self.info = ModelInfo(
+            name="in-training",
+            encoder_fingerprint="in-training",
+            lens_fingerprint="in-training",
+            image_size=encoder.model.config.preprocessing.size,
+            embedding_dim=width,
+            target_dim=width,
+            text_dim=width,
+            licence="",
+            description="the model being trained",
+        )
+
+    def query_side(self) -> QuerySide:
+        """Itself."""
+        return self
+
+    def index_side(self, device: str = "auto", precision: str = "auto") -> IndexSide:
+        """Itself, on the device it is on."""
+        return self
+
+    @torch.no_grad()
+    def encode_images(self, pixels: Floats) -> Floats:
+        """(N, 3, S, S) -> (N, E)."""
+        return self.encoder.model.encode_image(self._tensor(pixels)).float().cpu().numpy()
+
+    @torch.no_grad()
+    def make_targets(self, embeddings: Floats) -> Floats:
+        """(N, E) -> (N, D)."""
+        return self.encoder.encode_targets(self._tensor(embeddings)).cpu().numpy()
+
+    @torch.no_grad()
+    def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
+        """(N, E) and N instructions -> (N, D)."""
+        texts = self.encoder.model.encode_text(self._ids(instructions))
+        return self.encoder.model.fuse(self._tensor(embeddings), texts).float().cpu().numpy()
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Floats:
+        """N texts -> (N, E) unit vectors."""
+        return _unit(self.encoder.model.encode_text(self._ids(texts)).float().cpu().numpy())
+
+    def text_keys(self, embeddings: Floats) -> Floats:
+        """(N, E) -> (N, E) unit vectors."""
+        return _unit(embeddings)
+
+    def truncated(self, text: str) -> bool:
+        """Whether the text is longer than the model reads."""
+        return is_truncated(text, self.encoder.model.context_length)
+
+    def _ids(self, texts: Sequence[str]) -> torch.Tensor:
+        return token_ids(texts, self.encoder.model.context_length).to(self.device)
+
+    def _tensor(self, values: Floats) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
+
+
+def _unit(vectors: Floats) -> Floats:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,200 @@
+"""Examples, batches of tensors, and in what order a map-style data set is read."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensctl.models.interface import Floats
+from lensctl.models.tokenizer import tokenize
+
+
+class BadExampleError(Exception):
+    """One example cannot be used: the reason, and which one it is."""
+
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(f"{reason}: {where}")
+        self.reason = reason
+        self.where = where
+
+
+@dataclass(frozen=True)
+class Example:
+    """A decoded triplet: pixels (3, S, S) float32 as the model reads them.
+
+    With a frozen backbone `query` and `target` are (E,) embeddings instead, and `text` is the
+    instruction's.
+    """
+
+    query: Floats
+    target: Floats
+    instruction: str
+    negatives: tuple[Floats, ...] = ()
+    text: Floats | None = None
+
+
+class Examples(Protocol):
+    """A data set with random access, the same in every process."""
+
+    group_size: int
+    """Examples side by side that stay together in a batch, being each other's hard negatives."""
+
+    def __len__(self) -> int:
+        """Number of examples; a multiple of `group_size`."""
+        ...
+
+    def load(self, index: int) -> Example:
+        """One example. Raises BadExampleError where it cannot be used."""
+        ...
+
+
+class Batch(NamedTuple):
+    """What one process sees in a step.
+
+    Args:
+        queries: (n, 3, S, S) float32 pixels, or (n, E) embeddings.
+        targets: as `queries`.
+        ids: (n, T) int64 token ids, cut to the longest of the batch; empty with embeddings.
+        negatives: (m, 3, S, S), or None.
+        texts: (n, E) embeddings of the instructions, or None.
+    """
+
+    queries: Tensor
+    targets: Tensor
+    ids: Tensor
+    negatives: Tensor | None = None
+    texts: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on another device."""
+        return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in self))  # type: ignore[arg-type]
+
+    def chunks(self, size: int) -> "list[Batch]":
+        """The batch in pieces of `size` triplets; negatives go with their triplets."""
+        rows = len(self.queries)
+        if size <= 0 or size >= rows:
+            return [self]
+        per_row = 0 if self.negatives is None else len(self.negatives) // rows
+        return [
+            Batch(
+                self.queries[start : start + size],
+                self.targets[start : start + size],
+                self.ids[start : start + size],
+                None
+                if self.negatives is None
+                else self.negatives[start * per_row : (start + size) * per_row],
+                None if self.texts is None else self.texts[start : start + size],
+            )
+            for start in range(0, rows, size)
+        ]
+
+
+class Fetched(NamedTuple):
+    """A batch, and what was met while making it.
+
+    Args:
+        batch: of this process.
+        fingerprint: of its contents: equal batches have equal ones.
+        position: where the worker that made it stands in its stream; 0 for map-style data.
+        problems: (reason, where) of every example that was passed over.
+    """
+
+    batch: Batch
+    fingerprint: str
+    position: int
+    problems: list[tuple[str, str]]
+
+
+def collate(examples: Sequence[Example], context_length: int) -> Batch:
+    """Examples -> one batch."""
+    texts = [e.text for e in examples if e.text is not None]
+    negatives = [pixels for e in examples for pixels in e.negatives]
+    return Batch(
+        queries=_stack([e.query for e in examples]),
+        targets=_stack([e.target for e in examples]),
+        ids=token_ids([] if texts else [e.instruction for e in examples], context_length),
+        negatives=_stack(negatives) if negatives else None,
+        texts=_stack(texts) if texts else None,
+    )
+
+
+def _stack(arrays: Sequence[Floats]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def token_ids(texts: Sequence[str], context_length: int) -> Tensor:
+    """(n, T) int64, T the longest text's length: what follows the end token is never read."""
+    if not texts:
+        return torch.zeros(0, 0, dtype=torch.int64)
+    ids = tokenize(texts, context_length)
+    return torch.from_numpy(ids[:, : int(ids.argmax(axis=1).max()) + 1])
+
+
+def fingerprint(batch: Batch) -> str:
+    """Eight hex digits that tell batches apart, for the log."""
+    digest = hashlib.blake2b(digest_size=4)
+    for part in (batch.queries, batch.targets, batch.ids):
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class GlobalOrder:
+    """Which examples every step uses, from nothing but (seed, step).
+
+    All processes know the order of the whole data set; each takes its part of the global batch.
+    So the global batch does not depend on how many processes there are, and going on at step s
+    needs no state but s. The last examples of an epoch that fill no batch wait for another one.
+    """
+
+    def __init__(self, examples: int, group: int, batch: int, seed: int) -> None:
+        if batch % group:
+            raise ValueError(f"groups of {group} do not fill a batch of {batch}")
+        self.groups, self.group, self.batch, self.seed = examples // group, group, batch, seed
+        self.steps_per_epoch = self.groups * group // batch
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"{examples} examples do not fill one batch of {batch}")
+        self._epoch = -1
+        self._order = np.empty(0, dtype=np.int64)
+
+    def indices(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
+        """The examples of one process's part of the batch at `step`, counted from 0."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            groups = np.random.default_rng((self.seed, epoch)).permutation(self.groups)
+            self._order = (groups[:, None] * self.group + np.arange(self.group)).ravel()
+            self._epoch = epoch
+        part = self.batch // world
+        start = place * self.batch + rank * part
+        return self._order[start : start + part].tolist()
+
+
+class IndexBatches:
+    """The index lists of one process from a step on, for ever: a DataLoader's batch sampler."""
+
+    def __init__(self, order: GlobalOrder, start: int, rank: int, world: int) -> None:
+        self.order, self.start, self.rank, self.world = order, start, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.start
+        while True:
+            yield self.order.indices(step, self.rank, self.world)
+            step += 1
+
+
+def load_usable(examples: Examples, index: int, problems: list[tuple[str, str]]) -> Example:
+    """Example `index`, or the next one that can be used; what is passed over is noted.
+
+    Raises:
+        BadExampleError: a hundred in a row cannot be used.
+    """
+    for offset in range(100):
+        try:
+            return examples.load((index + offset) % len(examples))
+        except BadExampleError as bad:
+            problems.append((bad.reason, bad.where))
+            last = bad
+    raise last

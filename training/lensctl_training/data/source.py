@@ -1,0 +1,124 @@
+"""The stream of batches that the loop draws from, whatever the data set is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from torch.utils.data import DataLoader, Dataset
+
+from lensctl.errors import DataError
+from lensctl_training.data.batches import (
+    BadExampleError,
+    Examples,
+    Fetched,
+    GlobalOrder,
+    IndexBatches,
+    collate,
+    fingerprint,
+    load_usable,
+)
+from lensctl_training.data.stream import ShardStream
+
+
+class Source(Protocol):
+    """Batches of one process, for ever."""
+
+    def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
+        """Batches from the beginning, or from where `state()` was taken."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream stands after the batches drawn so far, as plain values."""
+        ...
+
+
+class _Fetch(Dataset[Fetched]):
+    """Index lists -> batches, in a DataLoader's workers."""
+
+    def __init__(self, examples: Examples, context_length: int) -> None:
+        self.examples = examples
+        self.context_length = context_length
+
+    def __getitem__(self, indices: list[int]) -> Fetched:
+        problems: list[tuple[str, str]] = []
+        try:
+            loaded = [load_usable(self.examples, index, problems) for index in indices]
+        except BadExampleError as bad:
+            raise DataError(
+                "a hundred examples in a row cannot be used",
+                why=str(bad),
+                next_step="run `lensctl train check DATA`",
+            ) from bad
+        batch = collate(loaded, self.context_length)
+        return Fetched(batch, fingerprint(batch), 0, problems)
+
+
+@dataclass
+class MapSource:
+    """Batches of a data set with random access; its whole state is the step."""
+
+    examples: Examples
+    context_length: int
+    order: GlobalOrder
+    rank: int = 0
+    world: int = 1
+    workers: int = 0
+    step: int = 0
+
+    def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
+        """See Source."""
+        self.step = int(state["step"]) if state else 0
+        loader = DataLoader(
+            _Fetch(self.examples, self.context_length),
+            sampler=IndexBatches(self.order, self.step, self.rank, self.world),
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            prefetch_factor=4 if self.workers else None,
+        )
+        for fetched in loader:
+            self.step += 1
+            yield cast(Fetched, fetched)
+
+    def state(self) -> dict[str, Any]:
+        """See Source."""
+        return {"step": self.step}
+
+
+@dataclass
+class StreamSource:
+    """Batches from shards; its state is what every worker has taken and whose turn it is."""
+
+    stream: ShardStream
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        self.positions = [0] * max(1, self.workers)
+        self.turn = 0
+
+    def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
+        """See Source. Raises DataError where the state is of another number of workers."""
+        if state is not None:
+            if len(state["positions"]) != len(self.positions):
+                raise DataError(
+                    "the data position in the checkpoint is of another number of workers",
+                    why=f"{len(state['positions'])} then, {len(self.positions)} now",
+                    next_step="resume with the same data.workers",
+                )
+            self.positions, self.turn = list(state["positions"]), int(state["turn"])
+        self.stream.positions, self.stream.first_worker = list(self.positions), self.turn
+        loader = DataLoader(self.stream, batch_size=None, num_workers=self.workers)
+        for fetched in loader:
+            self.positions[self.turn] = fetched.position
+            self.turn = (self.turn + 1) % len(self.positions)
+            yield cast(Fetched, fetched)
+
+    def state(self) -> dict[str, Any]:
+        """See Source."""
+        return {"positions": list(self.positions), "turn": self.turn}
+
+
+def is_jsonl(path: Path) -> bool:
+    """Whether a data set is a JSONL file; anything else is shards."""
+    return path.suffix.lower() == ".jsonl"

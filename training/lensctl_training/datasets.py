@@ -1,0 +1,142 @@
+"""From a recipe's data table to a source of batches and a held-out set."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lensctl.errors import DataError, UsageError
+from lensctl_training.data.batches import BadExampleError, Example, Examples, GlobalOrder
+from lensctl_training.data.embedded import EmbeddedExamples, keep_embeddings
+from lensctl_training.data.held_out import HeldOut, hold_out
+from lensctl_training.data.jsonl import JsonlExamples, read_jsonl_triplets, read_rows
+from lensctl_training.data.shards import find_shards, read_triplets
+from lensctl_training.data.source import MapSource, Source, StreamSource, is_jsonl
+from lensctl_training.data.stream import ShardStream, decode_triplet
+from lensctl_training.data.triplet import Problems, Triplet
+from lensctl_training.distributed import Processes
+from lensctl_training.model import TripletEncoder
+from lensctl_training.recipe import Recipe
+
+
+def open_source(
+    recipe: Recipe, encoder: TripletEncoder, group: Processes, out: Path, problems: Problems
+) -> Source:
+    """The training batches of this process.
+
+    Raises:
+        DataError: there is no data, or too little.
+        UsageError: the recipe names none, or the batch cannot be shared among the processes.
+    """
+    if recipe.batch.size % group.world:
+        raise UsageError(
+            f"a batch of {recipe.batch.size} cannot be shared by {group.world} processes",
+            next_step="choose batch.size as a multiple of the number of processes",
+        )
+    if recipe.model.freeze_backbone:
+        return _map_source(_embedded(recipe, encoder, group, out, problems), recipe, encoder, group)
+    examples = _random_access(recipe, encoder, problems)
+    if examples is not None:
+        return _map_source(examples, recipe, encoder, group)
+    model = encoder.model
+    stream = ShardStream(
+        find_shards(_train_path(recipe)),
+        model.config.preprocessing,
+        model.context_length,
+        recipe.batch.size // group.world,
+        seed=recipe.seed,
+        shuffle_buffer=recipe.data.shuffle_buffer,
+        negatives=recipe.data.hard_negatives,
+        rank=group.rank,
+        world=group.world,
+    )
+    return StreamSource(stream, recipe.data.workers)
+
+
+def open_held_out(recipe: Recipe, problems: Problems) -> HeldOut | None:
+    """The held-out triplets of a recipe, or None where it names none."""
+    if recipe.data.scenes:
+        from lensctl_training.scenes.examples import render_held_out
+
+        return render_held_out("val", recipe.data.held_out_scenes, recipe.seed)
+    if not recipe.data.validation:
+        return None
+    found = hold_out(
+        _all_triplets(Path(recipe.data.validation), problems), recipe.data.max_validation
+    )
+    if not found.queries:
+        raise DataError(f"{recipe.data.validation} holds no usable triplet")
+    return found
+
+
+def _random_access(recipe: Recipe, encoder: TripletEncoder, problems: Problems) -> Examples | None:
+    """Scenes or a JSONL file; None for shards."""
+    preprocessing, data = encoder.model.config.preprocessing, recipe.data
+    if data.scenes:
+        from lensctl_training.scenes.examples import render_training_set
+
+        return render_training_set(data.scenes, data.scenes_per_group, recipe.seed, preprocessing)
+    path = _train_path(recipe)
+    if is_jsonl(path):
+        return JsonlExamples(read_rows(path, problems), preprocessing, data.hard_negatives)
+    return None
+
+
+def _train_path(recipe: Recipe) -> Path:
+    if not recipe.data.train:
+        raise UsageError(
+            f"the recipe {recipe.name} needs a data set",
+            why="it names none in data.train, and none was given",
+            next_step=f"lensctl train {recipe.name} DATA --out DIR, DATA being shards or a .jsonl",
+        )
+    return Path(recipe.data.train)
+
+
+def _map_source(
+    examples: Examples, recipe: Recipe, encoder: TripletEncoder, group: Processes
+) -> MapSource:
+    try:
+        order = GlobalOrder(len(examples), examples.group_size, recipe.batch.size, recipe.seed)
+    except ValueError as error:
+        raise DataError("the data set is too small for the batch", why=str(error)) from error
+    context = encoder.model.context_length
+    return MapSource(examples, context, order, group.rank, group.world, recipe.data.workers)
+
+
+def _embedded(
+    recipe: Recipe, encoder: TripletEncoder, group: Processes, out: Path, problems: Problems
+) -> EmbeddedExamples:
+    """Kept embeddings, made by the first process where they are not there yet."""
+    folder = out / "embeddings"
+    if group.first and not (folder / "texts.npy").is_file():
+        examples = _random_access(recipe, encoder, problems)
+        everything = (
+            _decoded(_all_triplets(_train_path(recipe), problems), encoder, problems)
+            if examples is None
+            else _loaded(examples, problems)
+        )
+        encoder.eval()
+        keep_embeddings(everything, encoder.model, folder)
+        encoder.train()
+    group.wait()
+    return EmbeddedExamples(folder, recipe.data.scenes_per_group if recipe.data.scenes else 1)
+
+
+def _all_triplets(path: Path, problems: Problems) -> Iterator[Triplet]:
+    return read_jsonl_triplets(path, problems) if is_jsonl(path) else read_triplets(path, problems)
+
+
+def _decoded(
+    triplets: Iterable[Triplet], encoder: TripletEncoder, problems: Problems
+) -> Iterator[Example]:
+    for triplet in triplets:
+        try:
+            yield decode_triplet(triplet, encoder.model.config.preprocessing)
+        except BadExampleError as bad:
+            problems.add(bad.reason, bad.where)
+
+
+def _loaded(examples: Examples, problems: Problems) -> Iterator[Example]:
+    for index in range(len(examples)):
+        try:
+            yield examples.load(index)
+        except BadExampleError as bad:
+            problems.add(bad.reason, bad.where)

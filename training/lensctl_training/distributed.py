@@ -1,0 +1,237 @@
+"""Several processes as one: torch's own engine, and a launcher for one machine.
+
+Under torchrun the usual variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) are
+set already; `launch` sets them for `--nproc N`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lensctl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among all of the run."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of a scalar over the processes, the same in all of them."""
+        if self.world > 1:
+            value = value.detach().clone()
+            dist.all_reduce(value)
+            value /= self.world
+        return value.detach()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.world == 1:
+            return flag
+        value = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """A small picklable value of every process, in every process."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """For the few parameters outside the wrapped model, the temperature."""
+        for parameter in module.parameters():
+            if self.world > 1 and parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self.world
+
+
+@contextmanager
+def processes(device: str) -> "Any":
+    """Join the run's process group, if there is one, and leave it at the end."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    chosen = _choose_device(device)
+    if world == 1:
+        yield Processes(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world
+    )
+    try:
+        yield Processes(rank, world, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def _choose_device(name: str) -> torch.device:
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "no CUDA device was found", next_step="set machine.device to auto or cpu"
+            )
+        return torch.device("cuda", local)
+    return torch.device(name)
+
+
+@dataclass
+class Wrapped:
+    """A module as it is called in training, and how to hold back its reductions."""
+
+    call: nn.Module
+    without_sync: Callable[[], AbstractContextManager[object]]
+
+
+def wrap(module: nn.Module, group: Processes, sharding: str) -> Wrapped:
+    """DDP or FSDP2 around a module; nothing around it in a single process.
+
+    FSDP2 changes the module in place: its parameters become DTensors.
+    """
+    if group.world == 1:
+        return Wrapped(module, nullcontext)
+    if sharding == "fsdp":
+        return Wrapped(module, _shard(module, group))
+    ddp = DistributedDataParallel(module, gradient_as_bucket_view=True)
+    return Wrapped(ddp, ddp.no_sync)
+
+
+def _shard(module: nn.Module, group: Processes) -> Callable[[], AbstractContextManager[object]]:
+    """FSDP2: every transformer block is a unit, what is left over belongs to the root."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
+    mesh = init_device_mesh(group.device.type, (group.world,))
+    blocks = ("ResidualAttentionBlock", "CustomResidualAttentionBlock", "FusionLayer")
+    for part in module.modules():
+        if type(part).__name__ in blocks:
+            fully_shard(part, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+    root = module
+    assert isinstance(root, FSDPModule)
+    for method in ("encode_queries", "encode_targets"):
+        register_fsdp_forward_method(root, method)
+
+    @contextmanager
+    def without_sync() -> "Any":
+        root.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            root.set_requires_gradient_sync(True)
+
+    return without_sync
+
+
+def launch(number: int, arguments: Sequence[str]) -> int:
+    """Run `python -m lensctl ARGUMENTS` in several processes on this machine.
+
+    SIGINT and SIGTERM are passed on. When one process fails the others are ended.
+
+    Returns:
+        The first exit status that is not 0, or 0.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    # Processes that each take all cores stand in each other's way.
+    common["OMP_NUM_THREADS"] = os.environ.get(
+        "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number))
+    )
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lensctl", *arguments],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(number)
+    ]
+    old = {
+        name: signal.signal(name, lambda number, _: _send(children, number))
+        for name in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return _wait(children)
+    finally:
+        for name, handler in old.items():
+            signal.signal(name, handler)
+
+
+def _send(children: Sequence["subprocess.Popen[bytes]"], number: int) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
+
+
+def _wait(children: Sequence["subprocess.Popen[bytes]"]) -> int:
+    status = 0
+    waiting = list(children)
+    while waiting:
+        for child in list(waiting):
+            try:
+                code = child.wait(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            waiting.remove(child)
+            if code and not status:
+                status = 128 - code if code < 0 else code
+                if code not in (130, 143):
+                    _send(waiting, signal.SIGKILL)
+    return status
+
+
+class StopRequest:
+    """SIGTERM, and the first Ctrl-C, ask for an end after the current step.
+
+    The command line's GracefulStop does this for photos; a training run of many processes also
+    needs it where no terminal is.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __enter__(self) -> "StopRequest":
+        self._old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal == signal.SIGINT and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number

@@ -1,0 +1,205 @@
+"""One training run from a recipe: set up, train, report, export."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lensctl.errors import UsageError
+from lensctl_training import checkpoint
+from lensctl_training.data.batches import Batch, Example, collate
+from lensctl_training.data.triplet import Problems
+from lensctl_training.datasets import open_held_out, open_source
+from lensctl_training.distributed import Processes, processes, wrap
+from lensctl_training.loop import Trainer
+from lensctl_training.loss import Temperature
+from lensctl_training.model import (
+    BACKBONE,
+    TripletEncoder,
+    build_model,
+    export_model,
+    freeze_backbone,
+    freeze_unreached,
+)
+from lensctl_training.optimiser import make_optimiser, make_schedule
+from lensctl_training.recipe import Recipe, recipe_from_dict
+from lensctl_training.report import write_report
+
+_MAY_CHANGE = {"about", "licence", "machine", "validation", "saving", "max_bad_losses"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        stopped_by: the signal that ended it early, or 0.
+        step: steps done.
+        metrics: of the exported checkpoint, or of none.
+        model: the exported model's folder; None where the run was stopped.
+        report: the page with curves and examples; None likewise.
+    """
+
+    stopped_by: int
+    step: int
+    metrics: dict[str, float]
+    model: Path | None = None
+    report: Path | None = None
+
+
+def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
+    """Train as the recipe says, in this process of however many there are.
+
+    `out` receives recipe.json, log.jsonl, checkpoints/, and in the end model/ and report.html.
+
+    Args:
+        recipe: whole; see lensctl_training.recipe.
+        out: made where it is missing.
+        resume: go on from the last checkpoint in `out`; without one, start.
+
+    Raises:
+        UsageError: `out` holds another run, or the recipe cannot be followed.
+        TrainingError, DataError: see Trainer.run.
+    """
+    if recipe.machine.threads:
+        torch.set_num_threads(recipe.machine.threads)
+    with processes(recipe.machine.device) as group:
+        states = _take_place(recipe, out, resume=resume, first=group.first)
+        group.wait()
+        trainer = _set_up(recipe, out, group)
+        data_state = trainer.restore(states) if states else None
+        signal = trainer.run(data_state)
+        if signal:
+            return Outcome(signal, trainer.progress.step, {})
+        return _finish(trainer)
+
+
+def _take_place(recipe: Recipe, out: Path, *, resume: bool, first: bool) -> dict[str, Any] | None:
+    """Refuse to mix runs; the last readable checkpoint to go on from, if there is one."""
+    found = checkpoint.find_checkpoints(out / "checkpoints")
+    if found and not resume:
+        raise UsageError(
+            f"{out} already holds a run",
+            why=f"its last checkpoint is of step {max(found)}",
+            next_step="add --resume to go on, or choose another --out",
+        )
+    if first:
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(recipe.to_dict(), indent=1, ensure_ascii=False)
+        (out / "recipe.json").write_text(text + "\n", encoding="utf-8")
+    if not found:
+        return None
+    state = checkpoint.load_checkpoint(found[max(found)])
+    _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
+    return state
+
+
+def _refuse_other_recipe(recipe: Recipe, before: Recipe) -> None:
+    now, then = recipe.to_dict(), before.to_dict()
+    changed = [name for name in now if name not in _MAY_CHANGE and now[name] != then[name]]
+    if changed:
+        raise UsageError(
+            f"the checkpoint was made with another recipe: {', '.join(changed)} changed",
+            next_step="resume with the recipe in recipe.json, or choose another --out",
+        )
+
+
+def _set_up(recipe: Recipe, out: Path, group: Processes) -> Trainer:
+    """Build every piece; random weights are the same in all processes."""
+    torch.manual_seed(recipe.seed)
+    encoder = TripletEncoder(
+        build_model(recipe.model),
+        recipe.model.query_from,
+        bf16=recipe.machine.precision == "bf16",
+        query_negatives=recipe.loss.query_negatives,
+    )
+    temperature = Temperature(
+        recipe.loss.temperature,
+        recipe.loss.lowest_temperature,
+        recipe.loss.highest_temperature,
+        learned=recipe.loss.learn_temperature,
+    )
+    if recipe.model.freeze_backbone:
+        freeze_backbone(encoder)
+    freeze_unreached(encoder, _probe(encoder, embedded=recipe.model.freeze_backbone))
+    encoder.to(group.device).train()
+    temperature.to(group.device)
+    if recipe.batch.checkpoint_activations:
+        encoder.model.set_grad_checkpointing(True)
+    problems = Problems(limit=recipe.data.max_bad)
+    source = open_source(recipe, encoder, group, out, problems)
+    held_out = open_held_out(recipe, problems)
+    wrapped = wrap(encoder, group, recipe.machine.sharding)
+    if recipe.machine.compile:
+        encoder.model.clip.visual.compile()
+    # After sharding, whose parameters are others; from here on each process draws for itself.
+    optimiser = make_optimiser(encoder, temperature, recipe.optimiser, BACKBONE)
+    torch.manual_seed(recipe.seed + 1 + group.rank)
+    return Trainer(
+        recipe=recipe,
+        out=out,
+        group=group,
+        encoder=encoder,
+        wrapped=wrapped,
+        temperature=temperature,
+        optimiser=optimiser,
+        schedule=make_schedule(optimiser, recipe.optimiser),
+        source=source,
+        held_out=held_out,
+        problems=problems,
+    )
+
+
+def _probe(encoder: TripletEncoder, *, embedded: bool) -> Batch:
+    """One triplet of zeros with a word in it, to see which parameters are used."""
+    model = encoder.model
+    if embedded:
+        nothing = torch.zeros(model.embedding_dim).numpy()
+        return collate([Example(nothing, nothing, "", text=nothing)], model.context_length)
+    side = model.config.preprocessing.size
+    black = torch.zeros(3, side, side).numpy()
+    return collate([Example(black, black, "word")], model.context_length)
+
+
+def _finish(trainer: Trainer) -> Outcome:
+    """Take the best checkpoint, write the report and the model folder."""
+    group, progress, out = trainer.group, trainer.progress, trainer.out
+    best = (progress.best_steps(1) or [progress.step])[0]
+    path = checkpoint.find_checkpoints(trainer.checkpoints).get(best)
+    metrics: dict[str, float] = {}
+    if group.first:
+        encoder = _whole_encoder(trainer, path)
+        if trainer.held_out is not None:
+            from lensctl_training.validation import validate
+
+            trainer.validated = validate(encoder, trainer.held_out)
+            metrics = trainer.validated.metrics
+        report = write_report(trainer, best)
+        facts = _model_facts(trainer.recipe, best, metrics)
+        model = export_model(encoder, out / "model", facts)
+        return Outcome(0, progress.step, metrics, model, report)
+    return Outcome(0, progress.step, metrics)
+
+
+def _whole_encoder(trainer: Trainer, path: Path | None) -> TripletEncoder:
+    """The best checkpoint's weights in an unwrapped encoder."""
+    recipe = replace(trainer.recipe.model, start="")
+    if trainer.recipe.model.start:
+        recipe = trainer.recipe.model
+    encoder = TripletEncoder(build_model(recipe), recipe.query_from)
+    state = checkpoint.load_checkpoint(path)["model"] if path else None
+    encoder.load_state_dict(state if state is not None else trainer.encoder.state_dict())
+    return encoder.to(trainer.group.device)
+
+
+def _model_facts(recipe: Recipe, step: int, metrics: dict[str, float]) -> dict[str, Any]:
+    scores = ", ".join(f"{k} {v:.3f}" for k, v in metrics.items() if k.startswith("recall"))
+    return {
+        "name": recipe.name,
+        "licence": recipe.licence,
+        "description": f"trained by lensctl, recipe {recipe.name}, step {step}",
+        "source": f"lensctl train {recipe.name}, seed {recipe.seed}"
+        + (f"; held-out {scores}" if scores else ""),
+    }
