@@ -97,7 +97,7 @@ def dng(
         (33422, "byte", bytes([0, 1, 1, 2])),
     ]
     if preview is None:
-        return _tiff(sorted(raw + identity))
+        return tiff(sorted(raw + identity))
     shown = Image.open(io.BytesIO(preview))
     first = [
         (254, "long", [1]),
@@ -112,10 +112,11 @@ def dng(
         (279, "long", [len(preview)]),
         (330, "ifd", raw),
     ]
-    return _tiff(sorted(first + identity, key=lambda tag: tag[0]))
+    return tiff(sorted(first + identity, key=lambda tag: tag[0]))
 
 
-def _tiff(tags: list[tuple[int, str, Any]]) -> bytes:
+def tiff(tags: list[tuple[int, str, Any]]) -> bytes:
+    """A TIFF file of one directory, its tags (number, kind, value) in ascending order."""
     file = bytearray(b"II*\0\0\0\0\0")
     struct.pack_into("<I", file, 4, _directory(file, tags))
     return bytes(file)
