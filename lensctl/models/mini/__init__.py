@@ -1,0 +1,22 @@
+"""The embedded default model, from what a package registry carries. No torch on either side.
+
+mini/
+├── packages.py     the weights' packages: found, hashed, never imported
+├── image_tower.py  EfficientNet-Lite2 by onnxruntime, from the package's own file
+├── text_tower.py   all-MiniLM-L6-v2 in numpy, its words by wordpiece.py
+├── statistics.py   light, colour and sharpness, which a classifier forgets
+├── lens.py         targets, queries and text keys
+├── sides.py        the two sides of the interface
+└── data/           the graph, the maps, and their card; made by lensctl_training.mini
+"""
+
+from lensctl.models.mini.sides import MiniModel
+
+
+def open_mini() -> MiniModel:
+    """The embedded model, nothing loaded yet.
+
+    Raises:
+        DependencyError: a package with its weights is not installed.
+    """
+    return MiniModel()

@@ -1,0 +1,106 @@
+"""`mini` behind the model interface: one encoder, which both sides use."""
+
+import numpy as np
+
+from lensctl.errors import UsageError
+from lensctl.models.interface import Floats, ModelInfo
+from lensctl.models.mini import image_tower, statistics
+from lensctl.models.mini.image_tower import SIZE, ImageTower, WeightFile
+from lensctl.models.mini.info import DATA, mini_info
+from lensctl.models.mini.lens import FILE, Lens
+from lensctl.models.mini.packages import (
+    ALL_FILES,
+    IMAGE_WEIGHTS,
+    TEXT_VOCABULARY,
+    TEXT_WEIGHTS,
+    locate,
+    verified,
+)
+from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import TextTower
+from lensctl.models.preprocessing import Preprocessing
+
+MEAN, STD = 127.0, 128.0
+PREPROCESSING = Preprocessing(
+    size=SIZE,
+    mode="squash",
+    interpolation="bicubic",
+    mean=(MEAN / 255,) * 3,
+    std=(STD / 255,) * 3,
+)
+
+
+class Encoder:
+    """Pixels -> embeddings, with the tower loaded on first use.
+
+    A query by a library's photo has its embedding and never needs the tower.
+    """
+
+    def __init__(self, weights: WeightFile, threads: int = 0) -> None:
+        self._weights = weights
+        self._threads = threads
+        self._tower: ImageTower | None = None
+
+    def __call__(self, pixels: Floats) -> Floats:
+        """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
+        if self._tower is None:
+            self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self._threads)
+        pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+        features = self._tower.feature_map(pixels).mean(axis=(2, 3))
+        light = statistics.measure(pixels * np.float32(STD / 255) + np.float32(MEAN / 255))
+        return np.concatenate([features, light], axis=1)
+
+
+class MiniSide:
+    """Both `interface.IndexSide` and, where a text tower is given, `interface.QuerySide`."""
+
+    def __init__(self, info: ModelInfo, text: TextTower | None = None) -> None:
+        weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
+        self.info = info
+        self.preprocess = PREPROCESSING
+        self.device = "cpu"
+        self.precision = "fp32"
+        self.encode_images = Encoder(weights)
+        self._text = text
+        self._lens = Lens(TensorFile(DATA / FILE), weights, text)
+        self.make_targets = self._lens.make_targets
+        self.make_queries = self._lens.make_queries
+        self.encode_texts = self._lens.encode_texts
+        self.text_keys = self._lens.text_keys
+
+    def truncated(self, text: str) -> bool:
+        """Whether the text is longer than the model reads, so that its end is cut."""
+        return self._text is not None and self._text.truncated(text)
+
+
+class MiniModel:
+    """Implements `interface.Model`."""
+
+    def __init__(self) -> None:
+        for file in ALL_FILES:
+            locate(file)
+        self.info = mini_info()
+
+    def query_side(self) -> MiniSide:
+        """The side that answers questions.
+
+        Raises:
+            DependencyError: a package is not installed.
+            CheckpointError: a package's file is not the expected one.
+        """
+        text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
+        return MiniSide(self.info, text)
+
+    def index_side(self, device: str = "auto", precision: str = "auto") -> MiniSide:
+        """The batch side.
+
+        Raises:
+            UsageError: a device or precision that this model does not run on.
+        """
+        if device not in ("auto", "cpu") or precision not in ("auto", "fp32"):
+            raise UsageError(
+                f"the model mini does not run on {device} in {precision}",
+                why="its encoder is small and runs on the CPU in fp32",
+                next_step="leave --device and --precision out",
+            )
+        return MiniSide(self.info)
