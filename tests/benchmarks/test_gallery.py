@@ -82,8 +82,11 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from support.benchmark_data import MeanColour
+from lensctl_training.benchmarks import gallery
 from lensctl_training.benchmarks.benchmark import ImageRef
 from lensctl_training.benchmarks.gallery import GalleryStore
+
+gallery.COMMIT_SECONDS = {commit}
 
 class Dies(MeanColour):
     def encode_images(self, pixels):
@@ -97,8 +100,11 @@ GalleryStore(Path({cache!r}), "b", images, Dies()).encode(batch_size=4)
 """
 
 
-@pytest.mark.parametrize("after", [0, 8, 24])
-def test_a_killed_run_goes_on_where_it_stood(after: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("after", "commit", "kept"), [(0, 0, 0), (24, 0, 24), (24, 1e9, 0)])
+def test_a_killed_run_goes_on_where_it_stood(
+    after: int, commit: float, kept: int, tmp_path: Path
+) -> None:
+    """What was committed is kept; what was not is encoded again."""
     images = some_images(tmp_path / "images", 30)
     cache = tmp_path / "cache"
     program = KILLED.format(
@@ -106,16 +112,32 @@ def test_a_killed_run_goes_on_where_it_stood(after: int, tmp_path: Path) -> None
         folder=str(tmp_path / "images"),
         cache=str(cache),
         after=after,
+        commit=commit,
     )
     ended = subprocess.run([sys.executable, "-c", program], check=False)
     assert ended.returncode == -signal.SIGKILL
     model = MeanColour()
     gallery = GalleryStore(cache, "b", images, model).encode(batch_size=4)
-    assert model.encoded == 30 - after
+    assert model.encoded == 30 - kept
     whole = GalleryStore(tmp_path / "other", "b", images, MeanColour()).encode()
     np.testing.assert_array_equal(gallery.embeddings, whole.embeddings)
     np.testing.assert_array_equal(gallery.targets, whole.targets)
     assert gallery.content_hash == whole.content_hash
+
+
+def test_an_interrupted_run_keeps_everything(tmp_path: Path) -> None:
+    class Interrupted(MeanColour):
+        def encode_images(self, pixels: Floats) -> Floats:
+            if self.encoded >= 8:
+                raise KeyboardInterrupt
+            return super().encode_images(pixels)
+
+    images = some_images(tmp_path / "images", 30)
+    with pytest.raises(KeyboardInterrupt):
+        GalleryStore(tmp_path / "cache", "b", images, Interrupted()).encode(batch_size=4)
+    model = MeanColour()
+    GalleryStore(tmp_path / "cache", "b", images, model).encode(batch_size=4)
+    assert model.encoded == 22
 
 
 def test_two_writers_are_refused(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ The vectors of a benchmark's images under one encoder lie in a folder of the cac
     NAME-LENS.npy     (N, D) float32: targets and text keys of one lens
 
 All are memory-mapped: RAM holds one batch of pixels, never the gallery's. A row counts once its
-state is DONE, which is written after the row itself, so a run that was killed goes on where it
-stood. The folder's name carries the encoder's fingerprint, the precision and a hash of the images'
-names, sizes and times: a changed image or another encoder gives another folder.
+state is DONE, which is written every few seconds and after the rows themselves, so a run that was
+killed goes on where it stood. The folder's name carries the encoder's fingerprint, the precision
+and a hash of the images' names, sizes and times: a changed image or another encoder gives another
+folder.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +42,9 @@ from lensctl_training.benchmarks.images import read_image
 PENDING, DONE, FAILED = 0, 1, 2
 DERIVE_ROWS = 4096
 """Rows of embeddings turned into targets or keys at a time."""
+
+COMMIT_SECONDS = 5.0
+"""How much work a killed run may lose; bringing every batch to the disk would cost more."""
 
 Progress = Callable[[int], object]
 
@@ -132,29 +137,24 @@ class GalleryStore:
             raise
 
     def _encode_pending(self, batch_size: int, workers: int, progress: Progress) -> None:
-        state = self._array("state", (len(self.images),), "r+")
-        shape = (len(self.images), self.side.info.embedding_dim)
-        embeddings = self._array("embeddings", shape, "r+")
-        hashes = self._array("sha256", (len(self.images), 32), "r+")
-        pending = np.flatnonzero(state == PENDING).tolist()
+        rows = _Rows(self, len(self.images), self.side.info.embedding_dim)
+        pending = np.flatnonzero(rows.state == PENDING).tolist()
         progress(len(self.images) - len(pending))
         read = _read_ahead(self.images, pending, self.side.preprocess, workers, 2 * batch_size)
-        while batch := list(islice(read, batch_size)):
-            good = [item for item in batch if isinstance(item, _Read)]
-            if good:
-                rows = [item.position for item in good]
-                vectors = self.side.encode_images(np.stack([item.pixels for item in good]))
-                self._refuse_not_finite(vectors, rows)
-                embeddings[rows] = vectors
-                hashes[rows] = [np.frombuffer(item.sha256, dtype=np.uint8) for item in good]
-                embeddings.flush()
-                hashes.flush()
-                state[rows] = DONE
-            failed = [item for item in batch if isinstance(item, _Unreadable)]
-            self._record_failures(failed)
-            state[[item.position for item in failed]] = FAILED
-            state.flush()
-            progress(len(batch))
+        try:
+            while batch := list(islice(read, batch_size)):
+                good = [item for item in batch if isinstance(item, _Read)]
+                if good:
+                    vectors = self.side.encode_images(np.stack([item.pixels for item in good]))
+                    self._refuse_not_finite(vectors, [item.position for item in good])
+                    rows.write(good, vectors)
+                failed = [item for item in batch if isinstance(item, _Unreadable)]
+                self._record_failures(failed)
+                rows.fail([item.position for item in failed])
+                rows.commit(at_least_every=COMMIT_SECONDS)
+                progress(len(batch))
+        finally:
+            rows.commit()
 
     def _record_failures(self, failed: "list[_Unreadable]") -> None:
         with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
@@ -173,10 +173,10 @@ class GalleryStore:
 
     def _open(self) -> Gallery:
         count = len(self.images)
-        embeddings = self._array("embeddings", (count, self.side.info.embedding_dim), "r")
-        state = self._array("state", (count,), "r")
+        embeddings = self.array("embeddings", (count, self.side.info.embedding_dim), "r")
+        state = self.array("state", (count,), "r")
         available = np.asarray(state == DONE)
-        content = hashlib.sha256(self._array("sha256", (count, 32), "r").tobytes()).hexdigest()
+        content = hashlib.sha256(self.array("sha256", (count, 32), "r").tobytes()).hexdigest()
         return Gallery(
             embeddings=embeddings,
             targets=self._derived("targets", self.side.make_targets, available, embeddings),
@@ -209,7 +209,7 @@ class GalleryStore:
                 derived[block] = derive(np.asarray(embeddings[block]))
             derived.flush()
             temporary.replace(path)
-        return self._array(name, (len(embeddings), width), "r")
+        return self.array(name, (len(embeddings), width), "r")
 
     def _failures(self, failed: list[int]) -> dict[int, str]:
         path = self.folder / "failures.jsonl"
@@ -220,7 +220,8 @@ class GalleryStore:
                 reasons[entry["image"]] = entry["reason"]
         return {position: reasons[position] for position in failed}
 
-    def _array(self, name: str, shape: tuple[int, ...], mode: Literal["r", "r+"]) -> np.memmap:
+    def array(self, name: str, shape: tuple[int, ...], mode: Literal["r", "r+"]) -> np.memmap:
+        """One of the folder's arrays, memory-mapped. Raises DataError where it is damaged."""
         path = self.folder / f"{name}.npy"
         try:
             array = np.lib.format.open_memmap(path, mode=mode)
@@ -229,6 +230,38 @@ class GalleryStore:
         if array.shape != shape:
             raise _damaged(self.folder, f"{path.name} is {array.shape}, not {shape}")
         return array
+
+
+class _Rows:
+    """The arrays that are being filled; a row's state follows once the row itself is on disk."""
+
+    def __init__(self, store: GalleryStore, count: int, width: int) -> None:
+        self.state = store.array("state", (count,), "r+")
+        self._embeddings = store.array("embeddings", (count, width), "r+")
+        self._hashes = store.array("sha256", (count, 32), "r+")
+        self._waiting: list[tuple[int, int]] = []
+        self._committed = time.monotonic()
+
+    def write(self, read: "list[_Read]", vectors: Floats) -> None:
+        positions = [item.position for item in read]
+        self._embeddings[positions] = vectors
+        self._hashes[positions] = [np.frombuffer(item.sha256, dtype=np.uint8) for item in read]
+        self._waiting += [(position, DONE) for position in positions]
+
+    def fail(self, positions: list[int]) -> None:
+        self._waiting += [(position, FAILED) for position in positions]
+
+    def commit(self, at_least_every: float = 0.0) -> None:
+        """Bring rows, then their states, to the disk, unless that was done a moment ago."""
+        if not self._waiting or time.monotonic() - self._committed < at_least_every:
+            return
+        self._embeddings.flush()
+        self._hashes.flush()
+        for position, state in self._waiting:
+            self.state[position] = state
+        self.state.flush()
+        self._waiting.clear()
+        self._committed = time.monotonic()
 
 
 def _damaged(folder: Path, why: str) -> DataError:
