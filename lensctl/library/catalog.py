@@ -40,6 +40,7 @@ class ContentFacts:
     longitude: float | None
     rating: int | None
     keywords: tuple[str, ...]
+    content_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,10 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
 
-    def require_known_schema(self, *, allow_empty: bool = False) -> None:
-        """Raise LibraryError where the catalog is of a newer lensctl, or not a catalog."""
+    def require_known_schema(self, *, or_older: bool = False) -> None:
+        """Raise LibraryError where the catalog's schema is not this program's."""
         version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION or (version == 0 and allow_empty):
+        if version == SCHEMA_VERSION or (version < SCHEMA_VERSION and or_older):
             return
         if version > SCHEMA_VERSION:
             raise LibraryError(
@@ -80,7 +81,7 @@ class Catalog:
                 next_step="upgrade: pip install --upgrade lensctl",
             )
         raise LibraryError(
-            "this library is unfinished or of an older lensctl",
+            "this library is of an older lensctl",
             why=f"its schema is version {version}, this program knows {SCHEMA_VERSION}",
             next_step="bring it up to date: lensctl index",
         )
@@ -209,7 +210,7 @@ class Catalog:
         found: dict[int, ContentFacts] = {}
         for row in rows:
             keywords = tuple(json.loads(row[14])) if row[14] else ()
-            facts = ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords)  # type: ignore[call-arg]
+            facts = ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords, row[15])  # type: ignore[call-arg]
             found.setdefault(facts.content_id, facts)
         return found
 
@@ -254,7 +255,7 @@ SELECT contents.id, photos.id, photos.path,
        (SELECT count(*) FROM photos AS twins
         WHERE twins.content_id = contents.id AND twins.state != 'excluded'),
        photos.state = 'offline', format, width, height, taken, camera, lens, latitude, longitude,
-       rating, keywords
+       rating, keywords, contents.hash
 FROM contents JOIN photos ON photos.content_id = contents.id
 WHERE contents.id IN (SELECT value FROM json_each(?)) AND {visible} {condition}
 ORDER BY photos.state = 'offline', photos.path

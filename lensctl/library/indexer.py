@@ -75,6 +75,10 @@ class Indexer:
             return
         self._watcher.scanning(folder)
         reconciler.take_in(self._scan(folder))
+        if self._watcher.wants_stop():
+            # Half a scan says nothing about the photos that it did not come to.
+            self.summary.stopped = True
+            return
         changes = reconciler.settle()
         self.summary.add(changes)
         if changes.offline and not changes.found:
@@ -96,6 +100,8 @@ class Indexer:
             skip_folders=(os.fsencode(self._library.folder.resolve()),),
         )
         for one in scan(folder, rules):
+            if self._watcher.wants_stop():
+                return
             if isinstance(one, SkippedFile):
                 self.summary.skipped.append((one.path, one.reason))
             else:
@@ -108,11 +114,11 @@ class Indexer:
 
     def _make_missing_targets(self, recorder: Recorder, lens: KnownLens) -> None:
         """A new lens over an encoder that is known: targets from kept embeddings, no pixels."""
-        while rows := recorder.without_target(lens, _TARGET_ROWS):
-            embeddings = np.stack([to_floats(blob) for _, blob in rows])
+        for rows in recorder.without_target(lens, _TARGET_ROWS):
+            embeddings = np.stack([to_floats(blob) for _, _, blob in rows])
             targets = self._open_side().make_targets(embeddings)
             with recorder.transaction():
-                for (content_id, _), target in zip(rows, targets, strict=True):
+                for (_, content_id, _), target in zip(rows, targets, strict=True):
                     recorder.record_target(lens, content_id, target)
 
     def _refresh_search_files(self, recorder: Recorder, lens: KnownLens) -> None:

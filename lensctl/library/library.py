@@ -79,33 +79,34 @@ class Library:
         Raises LibraryBusyError where another process writes, LibraryError, LibraryDamagedError,
         StorageError.
         """
-        # What writing needs is a third of a query's imports, and queries only read.
-        from lensctl.library.recorder import Recorder
-
         self._make_folder()
         with self._locked(), sqlite_errors(self.catalog_path):
-            connection = self.connect()
-            with contextlib.closing(connection):
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute("PRAGMA foreign_keys = ON")
-                connection.execute("PRAGMA secure_delete = FAST")
-                recorder = Recorder(connection)
-                if self.catalog_path.stat().st_size > 0:
-                    recorder.require_known_schema(allow_empty=True)
+            if not self.exists():
+                self._make_catalog()
+            with contextlib.closing(self.connect()) as connection:
+                recorder = _open_recorder(connection)
+                recorder.require_known_schema(or_older=True)
                 recorder.migrate()
                 yield recorder
 
+    def _make_catalog(self) -> None:
+        """Made under another name and renamed: a catalog that is there is whole."""
+        new = self.folder / f"{CATALOG}.new"
+        for leftover in self.folder.glob(f"{new.name}*"):
+            leftover.unlink()
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            _open_recorder(connection).migrate()
+        new.replace(self.catalog_path)
+
     def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
         """A connection to the catalog, to be used from this thread unless said otherwise."""
-        connection = sqlite3.connect(
-            self.catalog_path,
-            timeout=30.0,
-            isolation_level=None,
-            check_same_thread=not any_thread,
+        uri = self.catalog_path.absolute().as_uri()
+        if not os.access(self.folder, os.W_OK):
+            # A write-ahead log needs a writable folder; without one, nobody else writes either.
+            uri += "?immutable=1"
+        return sqlite3.connect(
+            uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=not any_thread
         )
-        connection.execute("PRAGMA temp_store = MEMORY")
-        return connection
 
     def _make_folder(self) -> None:
         try:
@@ -140,6 +141,17 @@ class Library:
             yield
         finally:
             lock.release()
+
+
+def _open_recorder(connection: sqlite3.Connection) -> "Recorder":
+    # What writing needs is a third of a query's imports, and queries only read.
+    from lensctl.library.recorder import Recorder
+
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = FAST")
+    return Recorder(connection)
 
 
 @contextlib.contextmanager

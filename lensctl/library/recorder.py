@@ -50,8 +50,8 @@ class Recorder(Catalog):
         """Bring the schema up to date."""
         from lensctl.library.migrations import migrations
 
-        if migrations.pending(self._db):
-            migrations.apply(self._db)
+        migrations.apply(self._db)
+        if self.connection.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             self.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def set_fact(self, key: str, value: str) -> None:
@@ -85,16 +85,20 @@ class Recorder(Catalog):
                 return root_id
         with self.transaction():
             cursor = self.connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
-            root_id = int(cursor.lastrowid or 0)
-            inside = folder.rstrip(b"/") + b"/"
-            for old_id, path in self.roots():
-                if path.startswith(inside) and old_id != root_id:
-                    self._move_root(old_id, root_id)
-        return root_id
+            self._merge_nested_roots()
+        return int(cursor.lastrowid or 0)
 
-    def _move_root(self, old_id: int, new_id: int) -> None:
-        self.connection.execute("UPDATE photos SET root_id = ? WHERE root_id = ?", (new_id, old_id))
-        self.connection.execute("DELETE FROM roots WHERE id = ?", (old_id,))
+    def _merge_nested_roots(self) -> None:
+        """Roots are disjoint: one that lies inside another becomes part of it."""
+        outer: tuple[int, bytes] | None = None
+        for root_id, path in self.roots():
+            if outer is None or not path.startswith(outer[1].rstrip(b"/") + b"/"):
+                outer = root_id, path
+                continue
+            self.connection.execute(
+                "UPDATE photos SET root_id = ? WHERE root_id = ?", (outer[0], root_id)
+            )
+            self.connection.execute("DELETE FROM roots WHERE id = ?", (root_id,))
 
     def record_photo(self, root_id: int, photo: ReadPhoto) -> int:
         """Enter a photo that was read, and its content; returns the content's id."""
@@ -174,16 +178,14 @@ class Recorder(Catalog):
             (lens.lens_id, content_id, from_floats(target)),
         )
 
-    def without_target(self, lens: KnownLens, rows: int) -> list[tuple[int, bytes]]:
-        """(content id, stored embedding) of contents that have the embedding but no target."""
-        return list(
-            self.connection.execute(
-                "SELECT content_id, vector FROM embeddings WHERE encoder_id = ?"
-                " AND content_id NOT IN (SELECT content_id FROM targets WHERE lens_id = ?)"
-                " ORDER BY id LIMIT ?",
-                (lens.encoder_id, lens.lens_id, rows),
-            )
-        )
+    def without_target(self, lens: KnownLens, rows: int) -> Iterator[list[tuple[int, int, bytes]]]:
+        """Blocks of (embedding id, content id, stored embedding) that have no target yet."""
+        after = 0
+        while block := self.connection.execute(
+            _WITHOUT_TARGET, (lens.encoder_id, after, lens.lens_id, rows)
+        ).fetchall():
+            yield block
+            after = block[-1][0]
 
     def forget_photos(self, path: bytes) -> int:
         """Remove the photos at or under a path, and roots there; returns how many photos."""
@@ -234,6 +236,7 @@ class Recorder(Catalog):
                 )
                 if table == "photos":
                     count = cursor.rowcount
+            self._merge_nested_roots()
         return count
 
     def set_states(self, states: Iterable[tuple[str, int]]) -> None:
@@ -253,6 +256,13 @@ def signed(number: int) -> int:
 
 
 _UNPLACED = "NOT EXISTS (SELECT 1 FROM photos WHERE photos.content_id = contents.id)"
+
+_WITHOUT_TARGET = """
+SELECT id, content_id, vector FROM embeddings
+WHERE encoder_id = ? AND id > ? AND NOT EXISTS (
+    SELECT 1 FROM targets WHERE targets.content_id = embeddings.content_id AND lens_id = ?)
+ORDER BY id LIMIT ?
+"""
 
 _PUT_PHOTO = """
 INSERT INTO photos (root_id, path, size, mtime_ns, device, inode, content_id, state, error)

@@ -138,8 +138,9 @@ def open_search_file(
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
-        place = Path(tempfile.mkdtemp(prefix="lensctl-")) / path.name
-        return _write_new(place, state, source, info)
+        # The rows stay mapped when their file is removed.
+        with tempfile.TemporaryDirectory(prefix="lensctl-") as place:
+            return _write_new(Path(place) / path.name, state, source, info)
 
 
 def refresh_search_files(

@@ -13,25 +13,27 @@ from support.photo_files import write_photo
 
 
 class QuietWatcher:
-    """Watches an index run; asks it to stop after `stop_after` photos."""
+    """Watches an index run; asks it to stop once `stop_after` photos went to the readers."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.done = 0
-        self.asked = 0
+        self.asked: int | None = None
         self.stop_after = stop_after
 
     def scanning(self, folder: bytes) -> None:
         pass
 
     def encoding(self, photos: int, seconds_per_photo: float) -> None:
-        pass
+        self.asked = 0
 
     def advanced(self, photos: int) -> None:
         self.done += photos
 
     def wants_stop(self) -> bool:
+        if self.asked is None or self.stop_after is None:
+            return False
         self.asked += 1
-        return self.stop_after is not None and self.asked > self.stop_after
+        return self.asked > self.stop_after
 
 
 @pytest.fixture
