@@ -47,7 +47,9 @@ def load(folder: DataFolder) -> Benchmark:
         tasks.append(Task(domain, asked, gallery, MEASURES))
         empty = sum(not query.positives for query in asked)
         if empty:
-            notes.append(f"{domain}: {empty} queries have no right image and count as misses")
+            notes.append(
+                f"{domain}: {empty} of {len(asked)} queries have no right image and count as misses"
+            )
     means = [Mean("mean", measure.name, DOMAINS) for measure in MEASURES]
     return Benchmark("dtin", images.images, tasks, means, notes=notes, files=folder.hashes)
 

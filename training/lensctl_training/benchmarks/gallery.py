@@ -149,8 +149,9 @@ class GalleryStore:
                     self._refuse_not_finite(vectors, [item.position for item in good])
                     rows.write(good, vectors)
                 failed = [item for item in batch if isinstance(item, _Unreadable)]
-                self._record_failures(failed)
-                rows.fail([item.position for item in failed])
+                if failed:
+                    self._record_failures(failed)
+                    rows.fail([item.position for item in failed])
                 rows.commit(at_least_every=COMMIT_SECONDS)
                 progress(len(batch))
         finally:

@@ -69,7 +69,9 @@ def _task(
             Query(str(number), reference, record["condition"], (target,), (), candidates)
         )
     if doubled:
-        notes.append(f"{name}: {doubled} galleries hold an image twice, which is kept once")
+        notes.append(
+            f"{name}: {doubled} of {len(queries)} galleries list an image twice; it is kept once"
+        )
     return Task(name, queries, (), MEASURES)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -68,11 +67,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All methods on one benchmark."""
+    """All methods on one benchmark; `left_out` names the baselines that make no sense on it."""
 
     benchmark: Benchmark
     methods: tuple[MethodScore, ...]
     options: dict[str, Any]
+    left_out: tuple[str, ...] = ()
 
     def rows(self) -> list[Row]:
         """Every measure of every scored task, then the means; None where a method has no score."""
@@ -91,7 +91,12 @@ class Report:
 
     def notes(self) -> list[str]:
         """Everything that a reader of the table must know, one sentence each."""
-        return [*self.benchmark.notes, *_remarks(self), *REMARKS.get(self.benchmark.name, ())]
+        return [
+            *self.benchmark.notes,
+            *(f"the baseline {name} does not apply to this benchmark" for name in self.left_out),
+            *_remarks(self),
+            *REMARKS.get(self.benchmark.name, ()),
+        ]
 
 
 def _by_name(tasks: Sequence[TaskScore]) -> dict[str, TaskScore]:
@@ -123,11 +128,12 @@ def _remarks(report: Report) -> Iterator[str]:
                     f"{method.label}, {task.task}: {task.without_image} of {task.queries} queries "
                     "have no readable image and count as misses"
                 )
-            if task.tied:
-                yield (
-                    f"{method.label}, {task.task}: in {task.tied} of {task.queries} queries a "
-                    "right and a wrong candidate tie; ties count against the model"
-                )
+        ties = [f"{t.task} {t.tied} of {t.queries}" for t in method.tasks if t.tied]
+        if ties:
+            yield (
+                f"{method.label}: queries in which a right and a wrong candidate tie, which counts "
+                f"against the model: {'; '.join(ties)}"
+            )
         if method.method == "model" and method.cut_texts:
             yield f"{method.info.name}: the end of {method.cut_texts} long texts was left out"
         if method.weight is not None:
@@ -237,15 +243,14 @@ def _task_document(task: TaskScore) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or none."""
+    """Write a whole file or none, with the rights that files of this user have."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

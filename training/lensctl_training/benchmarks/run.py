@@ -81,7 +81,7 @@ def evaluate(benchmark: Benchmark, models: Sequence[Model], options: EvalOptions
         _refuse_unreadable(benchmark, gallery, options)
         methods.extend(_score_model(benchmark, model, index, gallery, options))
     chosen = asdict(options) | {"cache": str(options.cache)}
-    return Report(benchmark, tuple(methods), chosen)
+    return Report(benchmark, tuple(methods), chosen, tuple(_inapplicable(benchmark, options)))
 
 
 def write_results(report: Report, folder: Path) -> list[Path]:
@@ -138,8 +138,10 @@ def _score_model(
         tasks = [_score(task, vectors.model(task), gallery) for task in benchmark.tasks]
         scored.append(("model", None, tuple(tasks)))
         for which in options.baselines:
-            weight = _best_weight(benchmark, vectors, gallery) if which == "sum" else None
             applies = [task for task in benchmark.tasks if _applies(task, which)]
+            if not applies:
+                continue
+            weight = _best_weight(applies, vectors, gallery) if which == "sum" else None
             asked = [vectors.baseline(task, which, weight or 1.0) for task in applies]
             pairs = zip(applies, asked, strict=True)
             results = tuple(_score(task, one, gallery) for task, one in pairs)
@@ -175,13 +177,22 @@ def _applies(task: Task, which: Baseline) -> bool:
     return which == "image" or all(query.text for query in task.queries)
 
 
-def _best_weight(benchmark: Benchmark, vectors: QueryVectors, gallery: Gallery) -> float:
-    """The weight with the highest mean, over the scored tasks, of their first measures."""
-    tasks = [t for t in benchmark.tasks if _applies(t, "sum") and not t.hidden]
-    if not tasks:
-        return 1.0
+def _inapplicable(benchmark: Benchmark, options: EvalOptions) -> Iterator[Baseline]:
+    for which in options.baselines:
+        if not any(_applies(task, which) for task in benchmark.tasks):
+            yield which
+
+
+def _best_weight(tasks: Sequence[Task], vectors: QueryVectors, gallery: Gallery) -> float | None:
+    """The weight with the highest mean, over the scored tasks, of their first measures.
+
+    None where every answer is hidden: nothing can be searched, and the weight is 1.
+    """
+    scored = [task for task in tasks if not task.hidden]
+    if not scored:
+        return None
     totals = dict.fromkeys(WEIGHTS, 0.0)
-    for task in tasks:
+    for task in scored:
         scorer = _scorer(task, vectors.baseline(task, "sum"), gallery)
         for weight in WEIGHTS:
             queries = vectors.baseline(task, "sum", weight).queries
