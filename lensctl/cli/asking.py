@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from lensctl.cli.terminal import note, prepare_places
 from lensctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from lensctl.library.filters import Filters
+    from lensctl.library.filters import Circle, Filters
     from lensctl.library.question import Question
     from lensctl.library.session import Session
 
@@ -117,10 +118,11 @@ def read_filters(
     camera: str | None,
     near: str | None,
     file_type: str | None,
+    place: str | None = None,
 ) -> "Filters":
     """The filters of a search. Raises UsageError."""
     from lensctl.library.catalog import absolute
-    from lensctl.library.filters import Filters, parse_circle, parse_date
+    from lensctl.library.filters import Filters, parse_date
 
     return Filters(
         folder=absolute(folder) if folder is not None else None,
@@ -128,5 +130,33 @@ def read_filters(
         before=parse_date(before) if before else None,
         camera=camera,
         type=file_type,
-        near=(parse_circle(near),) if near else (),
+        near=_circles(near, place),
     )
+
+
+def _circles(near: str | None, place: str | None) -> "tuple[Circle, ...]":
+    from lensctl.library.filters import parse_circle
+
+    if near and place:
+        raise UsageError("--near and --place say the same thing twice", next_step="give one")
+    if place:
+        return (_circle_of_place(place),)
+    return (parse_circle(near),) if near else ()
+
+
+def _circle_of_place(name: str) -> "Circle":
+    """The circle of the largest town of that name. Raises UsageError."""
+    from lensctl.library.filters import Circle
+    from lensctl.photos.places import matching_places
+
+    prepare_places()
+    towns = matching_places(name)
+    if not towns:
+        raise UsageError(
+            f"no town of 1,000 inhabitants or more is called {name!r}",
+            next_step="name a larger town nearby, or give a position: --near LAT,LON,KM",
+        )
+    town, *others = towns
+    also = f'; for another one: --place "{others[0]}"' if others else ""
+    note(f"photos within {town.km:.0f} km of {town}{also}")
+    return Circle(town.latitude, town.longitude, town.km)

@@ -2,73 +2,57 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lensctl.cli import search_options as options
 from lensctl.cli.asking import Asked, read_filters, read_question
-from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.finding import find
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.terminal import note
-from lensctl.config import Settings, load_settings
+from lensctl.config import load_settings
 
 if TYPE_CHECKING:
-    from lensctl.library.filters import Filters
-    from lensctl.library.search import Match, SearchMode
+    from lensctl.show.result import Result
 
 
 def query(
-    what: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[IMAGE|TEXT]", help="An image file, - for an image on stdin, or words."
-        ),
-    ] = None,
-    instruction: Annotated[
-        str | None,
-        typer.Argument(metavar="[INSTRUCTION]", help='What to change, like "inside view of".'),
-    ] = None,
-    image: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The query image, said outright.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(metavar="WORDS", help="The query words, said outright.")
-    ] = None,
-    results: Annotated[
-        int | None, typer.Option("-k", metavar="N", help="How many results [default: 10].")
-    ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--in", metavar="DIR", help="Only photos in this folder.")
-    ] = None,
-    after: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only photos taken then or later.")
-    ] = None,
-    before: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only photos taken earlier.")
-    ] = None,
-    camera: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only photos by a camera named so.")
-    ] = None,
-    near: Annotated[
-        str | None, typer.Option(metavar="LAT,LON,KM", help="Only photos taken around a place.")
-    ] = None,
-    file_type: Annotated[
-        str | None, typer.Option("--type", metavar="FORMAT", help="Only photos of this format.")
-    ] = None,
-    min_score: Annotated[
-        float | None, typer.Option(metavar="0..1", help="Drop results of less relevance.")
-    ] = None,
-    include_self: Annotated[
-        bool, typer.Option(help="Keep the query photo and its copies among the results.")
-    ] = False,
-    search: Annotated[
-        str | None, typer.Option(metavar="MODE", help="auto, exact or hnsw [default: auto].")
-    ] = None,
+    what: options.WhatArgument = None,
+    instruction: options.InstructionArgument = None,
+    image: options.ImageOption = None,
+    text: options.TextOption = None,
+    results: options.ResultsOption = None,
+    folder: options.FolderOption = None,
+    after: options.AfterOption = None,
+    before: options.BeforeOption = None,
+    camera: options.CameraOption = None,
+    near: options.NearOption = None,
+    place: options.PlaceOption = None,
+    file_type: options.TypeOption = None,
+    min_score: options.MinScoreOption = None,
+    include_self: options.IncludeSelfOption = False,
+    search: options.SearchModeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     paths: Annotated[bool, typer.Option("--paths", help="Print paths alone, one a line.")] = False,
     null: Annotated[
         bool, typer.Option("-0", "--null", help="Print paths, each ended by NUL, for xargs -0.")
+    ] = False,
+    thumbs: Annotated[
+        bool | None,
+        typer.Option(
+            "--thumbs/--no-thumbs",
+            help="Thumbnails in the terminal [default: where it can show them].",
+            show_default=False,
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write the results as one HTML page, too."),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the results as a page in the browser.")
     ] = False,
     library: LibraryOption = None,
     model: ModelOption = None,
@@ -82,41 +66,42 @@ def query(
     lensctl query "red barn in snow"
     """
     settings = load_settings(
-        library=library, model=model, results=results, search=search, min_score=min_score
+        library=library,
+        model=model,
+        results=results,
+        search=search,
+        min_score=min_score,
+        thumbs=thumbs,
     )
     asked = read_question(what, instruction, image, text)
-    filters = read_filters(folder, after, before, camera, near, file_type)
-    matches = _search(settings, asked, filters, include_self)
-    print_results(asked.describe(), as_results(matches), as_json=as_json, paths=paths, null=null)
-    if not matches:
-        _explain_nothing(settings, bool(filters))
+    filters = read_filters(folder, after, before, camera, near, file_type, place)
+    matches = find(settings, asked, filters, include_self=include_self)
+    found = as_results(matches)
+    print_results(
+        asked.describe(), found, as_json=as_json, paths=paths, null=null, thumbs=settings.thumbs
+    )
+    if not found:
         sys.exit(1)
+    if html is not None or open_page:
+        _write_page(html, asked, found, open_page=open_page)
 
 
-def _search(
-    settings: Settings, asked: Asked, filters: "Filters", include_self: bool
-) -> "list[Match]":
-    from lensctl.library.session import open_session
+def _write_page(html: Path | None, asked: Asked, found: "list[Result]", *, open_page: bool) -> None:
+    from lensctl.show.query_sheet import write_query_sheet
 
-    library = existing_library(settings.library)
-    model = model_for(library, settings.model)
-    mode = cast("SearchMode", settings.search)
-    pixels = round(settings.max_megapixels * 1e6)
-    with open_session(library, model, mode=mode, max_pixels=pixels) as session:
-        question = asked.question(session)
-        if question.cut:
-            note("the words are longer than the model reads: the end is left out")
-        return session.find(
-            question,
-            settings.results,
-            filters=filters,
-            include_self=include_self,
-            min_relevance=settings.min_score,
-        )
+    path = html or _page_of_last_query()
+    write_query_sheet(path, asked.photo, asked.words, found)
+    note(f"wrote {path}")
+    if open_page:
+        import webbrowser
+
+        if not webbrowser.open(path.absolute().as_uri()):
+            note("no browser could be started; open the page above yourself")
 
 
-def _explain_nothing(settings: Settings, filtered: bool) -> None:
-    reasons = ["no photo passes the filters" if filtered else "the library holds no photo"]
-    if settings.min_score > 0:
-        reasons.append(f"none reaches a score of {settings.min_score}")
-    note("no results: " + ", or ".join(reasons))
+def _page_of_last_query() -> Path:
+    import platformdirs
+
+    folder = platformdirs.user_cache_path("lensctl")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "last-query.html"

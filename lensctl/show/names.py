@@ -5,10 +5,14 @@ import os
 
 def show_path(path: bytes) -> str:
     """A path as one printable line: control characters and broken UTF-8 are escaped."""
-    text = os.fsdecode(path)
+    return show_text(os.fsdecode(path))
+
+
+def show_text(text: str, keep: str = "") -> str:
+    """Text with whatever cannot be printed escaped, but for the characters in `keep`."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else _escape(one) for one in text)
+    return "".join(one if one.isprintable() or one in keep else _escape(one) for one in text)
 
 
 def _escape(character: str) -> str:

@@ -16,6 +16,7 @@ class Result:
         taken: ISO 8601, local time of the place.
         latitude, longitude: degrees, or None.
         place: the name of the place, where it was looked up.
+        content_hash: names what the photo shows; empty where it is not known.
     """
 
     path: bytes
@@ -33,3 +34,4 @@ class Result:
     place: str | None = None
     keywords: tuple[str, ...] = ()
     rating: int | None = None
+    content_hash: bytes = b""

@@ -12,13 +12,14 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lensctl.errors import PhotoError
 from lensctl.show.chart import Chart, Series, draw_chart
+from lensctl.show.names import show_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -135,7 +136,7 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["readable"] = _readable
+    environment.filters["readable"] = partial(show_text, keep="\n")
     return environment
 
 
@@ -160,14 +161,6 @@ def _policy(style: str, script: str) -> str:
 
 def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _readable(text: str) -> str:
-    """Undecodable bytes of a file name (lone surrogates) and control characters, made visible."""
-    visible = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in visible
-    )
 
 
 def _prepare(section: Section, side: int) -> dict[str, Any]:

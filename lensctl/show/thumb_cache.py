@@ -1,0 +1,70 @@
+"""Thumbnails kept between runs: private, bounded, and safe to delete."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+MAX_BYTES = 128 << 20
+"""Some 4,000 thumbnails."""
+
+_KEEP_SHARE = 0.8
+
+
+class ThumbnailCache:
+    """JPEG files named by the content they show, the least recently used deleted first.
+
+    A photo's content never changes under its name, so nothing here is ever stale, and a photo on a
+    disk that is away can still be shown.
+
+    Args:
+        folder: made with mode 0700 when the first thumbnail is kept.
+        max_bytes: bound on the sum of the files, kept by `trim`.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._added = False
+
+    def get(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The kept thumbnail, or the one that `make` makes, which is then kept.
+
+        A folder that cannot be written costs time, not the thumbnail.
+        """
+        path = self.folder / f"{key}.jpg"
+        try:
+            thumbnail = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            thumbnail = b""
+        if not thumbnail:
+            thumbnail = make()
+            self._keep(path, thumbnail)
+        return thumbnail
+
+    def trim(self) -> None:
+        """Delete the least recently used beyond the bound; costs nothing where none was added."""
+        if not self._added:
+            return
+        self._added = False
+        files = [(one.stat(), one.path) for one in os.scandir(self.folder)]
+        total = sum(status.st_size for status, _ in files)
+        if total <= self.max_bytes:
+            return
+        for status, path in sorted(files, key=lambda one: one[0].st_mtime):
+            Path(path).unlink(missing_ok=True)
+            total -= status.st_size
+            if total <= _KEEP_SHARE * self.max_bytes:
+                return
+
+    def _keep(self, path: Path, thumbnail: bytes) -> None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(thumbnail)
+            Path(temporary).replace(path)
+        except OSError:
+            return
+        self._added = True

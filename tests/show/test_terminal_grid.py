@@ -1,0 +1,128 @@
+"""Thumbnails in a real pseudo-terminal, in the three ways a terminal can show them."""
+
+import base64
+import io
+import os
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lensctl.show.thumb_cache import ThumbnailCache
+from support.command import Run, environment_of
+from support.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def query(home: Path):
+    def run(*arguments: str, **options: object) -> Terminal:
+        chosen = ["query", "a cat", "-k", "4", *arguments]
+        terminal = Terminal(chosen, environment_of(home), **options)
+        assert terminal.wait_for_exit() == 0, terminal.text()
+        return terminal
+
+    return run
+
+
+def test_half_blocks_show_the_photo_itself(query, home: Path) -> None:
+    terminal = query(size=(40, 100), background="1010/2020/3030")
+    lines = terminal.text().splitlines()
+    caption = next(n for n, line in enumerate(lines) if "1 0." in line)
+    assert "chelsea.jpg" in lines[caption]
+    assert "".join(lines).count("▀") > 500
+    # The picture's corner cells have the colours of the photo's corners.
+    photo = Image.open(home / "photos" / "chelsea.jpg").resize((22, 16))
+    screen_row = caption - len(terminal.screen.history.top) - 1
+    cell = terminal.screen.buffer[screen_row][0]
+    shown = tuple(int(cell.bg[at : at + 2], 16) for at in (0, 2, 4))
+    wanted = photo.getpixel((0, 15))
+    assert max(abs(a - b) for a, b in zip(shown, wanted, strict=True)) < 30
+
+
+def test_the_grid_fits_the_window(query) -> None:
+    for columns in (30, 60, 130):
+        terminal = query(size=(40, columns))
+        captions = [line for line in terminal.text().splitlines() if re.match(r"\d 0\.\d\d ", line)]
+        abreast = (columns + 2) // 24 if columns >= 48 else 1
+        assert len(re.findall(r"(?:^|  )\d 0\.\d\d ", captions[0])) == min(abreast, 4)
+        assert max(map(len, terminal.text().splitlines())) <= columns
+
+
+def test_sixel(query) -> None:
+    terminal = query(graphics="sixel")
+    (picture,) = re.findall(rb"\x1bP[\d;]*q\"1;1;(\d+);(\d+)(.*?)\x1b\\", terminal.raw, re.DOTALL)
+    width, height, body = int(picture[0]), int(picture[1]), picture[2]
+    assert width == (4 * 25 - 2) * 10  # cells of 10 by 20 pixels
+    assert body.count(b"-") + 1 >= height // 6
+    assert b"\x1b_G" not in terminal.raw.split(b"a=q")[-1][40:]
+
+
+def test_kitty_graphics(query) -> None:
+    terminal = query(graphics="kitty")
+    messages = re.findall(rb"\x1b_G([^;\x1b]*);([^\x1b]*)\x1b\\", terminal.raw)
+    chunks = [payload for keys, payload in messages if b"f=100" in keys]
+    picture = Image.open(io.BytesIO(base64.b64decode(b"".join(chunks))))
+    assert picture.width == (4 * 25 - 2) * 10
+    assert "\U0010eeee".encode() in terminal.raw
+
+
+def test_gaps_have_the_terminals_own_colour(query) -> None:
+    terminal = query(graphics="kitty", background="ffff/ffff/ffff")
+    messages = re.findall(rb"\x1b_G([^;\x1b]*);([^\x1b]*)\x1b\\", terminal.raw)
+    chunks = [payload for keys, payload in messages if b"f=100" in keys]
+    picture = Image.open(io.BytesIO(base64.b64decode(b"".join(chunks)))).convert("RGB")
+    assert picture.getpixel((23 * 10 + 5, picture.height - 1)) == (255, 255, 255)
+
+
+def test_no_thumbs_where_they_are_not_wanted(query) -> None:
+    for terminal in (query("--no-thumbs"), query("--paths"), query("--json")):
+        assert "▀" not in terminal.text()
+        assert b"\x1b_G" not in terminal.raw
+
+
+def test_no_thumbs_in_a_pipe(lensctl: Run) -> None:
+    done = lensctl("query", "a cat", "--thumbs", "-k", "2")
+    assert done.stdout.count("\n") == 2
+    assert "\x1b" not in done.stdout
+
+
+def test_nothing_is_written_beside_the_photos(query, home: Path) -> None:
+    before = sorted((home / "photos").iterdir())
+    query()
+    assert sorted((home / "photos").iterdir()) == before
+    cache = home / "cache" / "lensctl" / "thumbnails"
+    assert len(list(cache.iterdir())) >= 4
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_photo_on_a_disk_that_is_away_is_shown_from_the_cache(query, home: Path) -> None:
+    query()
+    photos, away = home / "photos", home / "away"
+    photos.rename(away)
+    try:
+        terminal = query()
+    finally:
+        away.rename(photos)
+    assert "▀" in terminal.text()
+
+
+def test_the_cache_keeps_its_bound_and_what_was_used_last(tmp_path: Path) -> None:
+    cache = ThumbnailCache(tmp_path / "thumbs", max_bytes=10_000)
+    for number in range(10):
+        cache.get(f"{number:02}", lambda: b"x" * 1000)
+        os.utime(tmp_path / "thumbs" / f"{number:02}.jpg", (number, number))
+    assert cache.get("00", pytest.fail) == b"x" * 1000
+    cache.get("10", lambda: b"y" * 1000)
+    cache.trim()
+    kept = {one.stem for one in (tmp_path / "thumbs").iterdir()}
+    assert {"00", "10"} <= kept
+    assert len(kept) == 8
+    assert "01" not in kept
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = ThumbnailCache(tmp_path / "file" / "thumbs")
+    assert cache.get("a", lambda: b"made") == b"made"
+    cache.trim()

@@ -1,0 +1,34 @@
+"""`lensctl` as a process, kept inside a folder."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_in(
+    folder: Path, *arguments: str | Path, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end, with its output piped."""
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "lensctl", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment_of(folder)},
+        **options,
+    )
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """Variables that keep a run inside a folder: its library, its caches, its settings."""
+    return {
+        "LENSCTL_LIBRARY": str(folder / "library"),
+        "LENSCTL_CONFIG": str(folder / "config.toml"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_DATA_HOME": str(folder / "data"),
+        "HOME": str(folder / "home"),
+    }

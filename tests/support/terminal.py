@@ -1,0 +1,102 @@
+"""A real pseudo-terminal with an emulator behind it that answers what programs ask."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import pexpect
+import pyte
+
+DEVICE_ATTRIBUTES = b"\x1b[c"
+CELL_SIZE = b"\x1b[16t"
+_QUESTION = re.compile(rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\")
+
+
+class Terminal:
+    """Runs `lensctl` in a window of its own.
+
+    Args:
+        arguments: after `lensctl`.
+        environment: replaces variables of ours.
+        graphics: what the emulator says it can do: "", "sixel" or "kitty".
+        background: as the emulator tells it, "rrrr/gggg/bbbb"; "" where it keeps silent.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        size: tuple[int, int] = (40, 100),
+        graphics: str = "",
+        background: str = "",
+    ) -> None:
+        self._graphics = graphics
+        self._background = background
+        self.raw = b""
+        self._answered = 0
+        self.screen = pyte.HistoryScreen(size[1], size[0], history=1000)
+        self._stream = pyte.ByteStream(self.screen)
+        colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self.process = pexpect.spawn(
+            sys.executable,
+            ["-m", "lensctl", *arguments],
+            env={**os.environ, **colours, **environment},
+            dimensions=size,
+            timeout=60,
+        )
+
+    def type(self, text: str) -> None:
+        """Send keys."""
+        self.process.send(text)
+
+    def wait_for(self, text: str, seconds: float = 60.0) -> str:
+        """Read until some text is on the screen; returns the screen."""
+        end = time.monotonic() + seconds
+        while text not in self.text():
+            if time.monotonic() > end or not self._read():
+                raise AssertionError(f"{text!r} never came; the screen:\n{self.text()}")
+        return self.text()
+
+    def wait_for_exit(self) -> int:
+        """Read to the end; the exit status."""
+        while self._read():
+            pass
+        self.process.close()
+        return int(self.process.exitstatus or 0)
+
+    def text(self) -> str:
+        """What can be seen, and what has scrolled out above."""
+        lines = [
+            "".join(line[column].data for column in range(self.screen.columns)).rstrip()
+            for line in self.screen.history.top
+        ]
+        return "\n".join([*lines, *(line.rstrip() for line in self.screen.display)])
+
+    def _read(self) -> bool:
+        try:
+            data = self.process.read_nonblocking(65536, timeout=30)
+        except pexpect.EOF:
+            return False
+        self.raw += data
+        self._answer()
+        if not self._graphics:
+            self._stream.feed(re.sub(rb"\x1b[_\]].*?\x1b\\", b"", data, flags=re.DOTALL))
+        return True
+
+    def _answer(self) -> None:
+        """Answer the questions that arrived since the last call."""
+        fresh = self.raw[self._answered :]
+        for question in _QUESTION.finditer(fresh):
+            self._answered = len(self.raw)
+            if question.group().startswith(b"\x1b]11"):
+                if self._background:
+                    self.process.send(f"\x1b]11;rgb:{self._background}\x1b\\")
+            elif question.group() == DEVICE_ATTRIBUTES:
+                self.process.send("\x1b[?62;4c" if self._graphics == "sixel" else "\x1b[?62c")
+            elif question.group() == CELL_SIZE:
+                self.process.send("\x1b[6;20;10t")
+            elif self._graphics == "kitty":
+                self.process.send("\x1b_Gi=1;OK\x1b\\")
