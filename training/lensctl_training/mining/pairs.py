@@ -11,8 +11,9 @@ from lensctl_training.mining.annotate import IMAGE_VECTORS, annotated_groups, re
 from lensctl_training.mining.config import MineConfig, PairLimits
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.groups import ROWS
-from lensctl_training.mining.phrases import describe
+from lensctl_training.mining.phrases import describe, own_phrase
 from lensctl_training.mining.records import Group, Pair, Picture, write_rows
+from lensctl_training.mining.relations import kind_of
 from lensctl_training.mining.text import words
 from lensctl_training.mining.workspace import Part, Workspace, digest
 
@@ -61,14 +62,22 @@ def _candidates(
     pictures = group.pictures
     look = vectors[[p.vector for p in pictures]].astype(np.float32)
     read = np.stack([texts[describe(p)] for p in pictures])
+    kinds = Counter(kind_of(picture) for picture in pictures)
+    phrases = Counter(own_phrase(picture) or describe(picture) for picture in pictures)
     look_alike, read_alike = look @ look.T, read @ read.T
     for i, query in enumerate(pictures):
         for j, target in enumerate(pictures):
             if i == j:
                 continue
             funnel.enter("pairs")
-            scores = {"image": float(look_alike[i, j]), "text": float(read_alike[i, j])}
+            scores = {
+                "image": float(look_alike[i, j]),
+                "text": float(read_alike[i, j]),
+                "rivals": float(kinds[kind_of(target)] - 1 - (kind_of(query) == kind_of(target))),
+            }
             reason = _reason(query, target, scores, limits)
+            if not reason and phrases[own_phrase(target) or describe(target)] > 1:
+                reason = "several pictures of the page are described alike"
             if reason:
                 funnel.reject("pairs", reason)
             else:

@@ -30,10 +30,11 @@ _GENERIC = frozenset(
 _GENERIC_HEADINGS = frozenset(
     "overview options introduction description result results theory goal goals example examples "
     "usage explanation code references contents summary abstract background details notes "
-    "parameters settings conclusion discussion tutorial exercises properties".split()
+    "parameters settings conclusion discussion tutorial exercises properties other theory a the "
+    "and for in about".split()
 )
 _GENERIC_STARTS = re.compile(
-    r"^(?:activat|using|how to|starting|examples? |what |see also|additional|source code|getting "
+    r"^(?:activat|other |theory|basic|background|using|how to|starting|examples? |what |see also|additional|source code|getting "
     r"|more |key modif|tool options|general|next steps|code at|detailed description|◆)",
     re.IGNORECASE,
 )
@@ -71,7 +72,7 @@ def is_fit(phrase: str) -> bool:
     found = words(phrase)
     if not 1 <= len(found) <= MOST_WORDS or len(phrase) > 90:
         return False
-    if all(word in _GENERIC or len(word) < 2 for word in found):
+    if all(word in _GENERIC or len(word) < 2 for word in found) or phrase.count(",") > 1:
         return False
     letters = sum(char.isalpha() or char == " " for char in phrase)
     if letters < 0.6 * len(phrase) or not any(len(w) > 2 and w.isalpha() for w in found):

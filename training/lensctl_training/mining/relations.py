@@ -85,13 +85,40 @@ def find_relation(pair: Pair) -> Relation | None:
 
 
 def kind_of(picture: Picture) -> str:
-    """What kind of picture the words say it is: "controls", "before", ...; "" if they do not."""
+    """What kind of picture the words say it is: "controls", "before", ...; "" if they do not.
+
+    A caption decides alone: under a figure "Wind filter options" stand examples, too.
+    """
     mention = picture.mention
-    for text in (mention.caption, mention.figure, mention.alt, mention.title):
-        for kind, pattern in _KINDS:
-            if pattern.search(text):
+    if mention.caption and is_fit(clean(mention.caption)):
+        return _kind_in_caption(mention.caption)
+    for text in (mention.figure, mention.alt, mention.title):
+        if kind := _kind_in(clean(text)):
+            return kind
+    return ""
+
+
+def _kind_in(phrase: str) -> str:
+    """A kind of thing counts where it is the phrase's head: "curve options", "options for the
+    curve", but not "the option is checked"."""
+    for kind, pattern in _KINDS:
+        for found in pattern.finditer(phrase):
+            rest = phrase[found.end() :].split()
+            if kind in ("before", "after", "example") or len(rest) < 2 or rest[0] in _OF:
                 return kind
     return ""
+
+
+_OF = ("for", "of", "to", "with", "in", "and", "tab")
+
+
+def _kind_in_caption(caption: str) -> str:
+    phrase = clean(caption)
+    if _BEFORE.search(" ".join(phrase.split()[:3])):
+        return "before"
+    if _AFTER.search(phrase):
+        return "after"
+    return _kind_in(phrase) if len(words(phrase)) <= 6 else ""
 
 
 def _same_figure(pair: Pair) -> bool:
@@ -103,6 +130,12 @@ def _same_topic(pair: Pair) -> bool:
     """Whether both stand under the same outermost headings (or one figure)."""
     one, other = pair.query.mention.headings, pair.target.mention.headings
     return _same_figure(pair) or one[:1] == other[:1]
+
+
+def _under_one_heading(pair: Pair) -> bool:
+    """Whether the page is about one thing, or both stand in the same section of it."""
+    one, other = pair.query.mention.headings, pair.target.mention.headings
+    return one == other or len(one) < 2 or len(other) < 2 or one[:-1] == other[:-1]
 
 
 def _operation(pair: Pair, picture: Picture) -> str:
@@ -125,9 +158,11 @@ def _before_to_after(pair: Pair) -> Relation | None:
     own = clean(pair.target.mention.caption)
     operation = _operation(pair, pair.target)
     detail = own if is_fit(own) and not _mostly(own, operation) else ""
-    if detail and not re.fullmatch(r"(?:filter )?.{0,40} applied", detail):
+    if detail:
         return Relation("before to after, in words", {"t": detail})
-    return Relation("before to after", {"op": operation}) if operation else None
+    if _rivals(pair) or not operation:
+        return None
+    return Relation("before to after", {"op": operation})
 
 
 def _after_to_before(pair: Pair) -> Relation | None:
@@ -136,7 +171,14 @@ def _after_to_before(pair: Pair) -> Relation | None:
     if kind_of(pair.query) not in ("after", ""):
         return None
     operation = _operation(pair, pair.query)
-    return Relation("after to before", {"op": operation}) if operation else None
+    if _rivals(pair) or not operation:
+        return None
+    return Relation("after to before", {"op": operation})
+
+
+def _rivals(pair: Pair) -> int:
+    """How many other pictures of the page, or of the figure, are of the target's kind."""
+    return int(pair.scores.get("rivals", 0))
 
 
 def _looks_related(pair: Pair) -> bool:
@@ -175,7 +217,7 @@ def difference(query: str, target: str) -> tuple[str, str] | None:
     if min(len(one), len(other)) < 2 or max(len(one), len(other)) > 16:
         return None
     lower = [w.lower().strip(",.") for w in one], [w.lower().strip(",.") for w in other]
-    blocks = [b for b in SequenceMatcher(None, *lower, autojunk=False).get_opcodes()]
+    blocks = SequenceMatcher(None, *lower, autojunk=False).get_opcodes()
     changed = [b for b in blocks if b[0] != "equal"]
     equal = sum(b[2] - b[1] for b in blocks if b[0] == "equal")
     if len(changed) != 1 or equal < 2 or equal < 0.4 * max(len(one), len(other)):
@@ -188,6 +230,8 @@ def difference(query: str, target: str) -> tuple[str, str] | None:
     t = " ".join(other[t_from - back : t_to]) if t_to > t_from else ""
     pieces = [_tidy(piece) for piece in (q, t)]
     if not all(_is_piece(piece) for piece in pieces if piece) or not any(pieces):
+        return None
+    if all(set(words(piece)) <= _KIND_WORDS for piece in pieces):
         return None
     return pieces[0], pieces[1]
 
@@ -225,11 +269,14 @@ def _kind_change(pair: Pair) -> Relation | None:
     if target in ("before", "after") and query not in ("controls", "menu", "toolbox"):
         return None
     name = {"before": "example", "after": "example"}.get(target, target)
-    if query == name or (query == "" and name == "example"):
+    if query == name or (query in ("", "before", "after") and name == "example"):
         return None
+    if query == "before" or "" in (query, target) and not _under_one_heading(pair):
+        return None  # what was not made with a thing does not lead to its dialog
+    if not _rivals(pair):
+        return Relation(f"its {name}")
     detail = _residual(pair)
-    suffix = ", one of several" if detail else ""
-    return Relation(f"its {name}{suffix}", {"t": detail} if detail else {})
+    return Relation(f"its {name}, one of several", {"t": detail}) if detail else None
 
 
 def _residual(pair: Pair) -> str:
@@ -240,24 +287,31 @@ def _residual(pair: Pair) -> str:
     known |= {"applied", "result", "original", "output", "input", "default"}
     left = [word for word in own.split() if not set(words(word)) <= known]
     phrase = " ".join(left).strip(" ,.:;()")
-    return phrase if 1 <= len(left) <= 4 and is_fit(phrase) and phrase in own else ""
+    tells = len(left) > 1 or phrase[:1].isupper()
+    return phrase if tells and len(left) <= 4 and is_fit(phrase) and phrase in own else ""
 
 
 def _counterpart(pair: Pair) -> Relation | None:
     """Two pictures of a kind: "the scales selector instead of the watercolour selector"."""
     q, t = own_phrase(pair.query), own_phrase(pair.target)
-    if not q or not t or q.lower() == t.lower():
+    if not q or not t or q.lower() == t.lower() or max(len(words(q)), len(words(t))) > 8:
         return None
-    if max(len(words(q)), len(words(t))) > 8 or not _of_a_kind(pair, q, t):
+    if kind_of(pair.query) != kind_of(pair.target) or not _alike_in_words(pair, q, t):
         return None
+    if words(q)[-1] != words(t)[-1] or len(words(t)) < 2:
+        return Relation("its case", {"q": q, "t": t})
     this = _THIS.get(kind_of(pair.query), "this")
     return Relation("its counterpart", {"q": q, "t": t, "this": this})
 
 
-def _of_a_kind(pair: Pair, q: str, t: str) -> bool:
-    same_kind = kind_of(pair.query) == kind_of(pair.target)
-    same_head = words(q)[-1:] == words(t)[-1:]
-    return same_kind and (same_head or pair.query.mention.headings == pair.target.mention.headings)
+def _alike_in_words(pair: Pair, q: str, t: str) -> bool:
+    """Whether two phrases name things of a sort: they share a word, a figure, or a list."""
+    one, other = pair.query.mention, pair.target.mention
+    if (set(words(q)) & set(words(t))) - _KIND_WORDS or words(q)[-1] == words(t)[-1]:
+        return True
+    if _same_figure(pair) or {one.caption, one.figure, other.caption, other.figure} == {""}:
+        return one.headings == other.headings and bool(one.term) == bool(other.term)
+    return False
 
 
 def _other_section(pair: Pair) -> Relation | None:
@@ -279,6 +333,8 @@ def _next_or_previous(pair: Pair) -> Relation | None:
     steps = pair.target.mention.position - pair.query.mention.position
     t = next(own_phrases(pair.target), "")
     if abs(steps) != 1 or not t or len(words(t)) > 9:
+        return None
+    if not _same_figure(pair) and pair.scores.get("image", 1.0) < 0.55:
         return None
     return Relation("the next one" if steps > 0 else "the one before", {"t": t})
 
@@ -307,8 +363,8 @@ def _tones(pair: Pair) -> Relation | None:
 _RULES: tuple[Callable[[Pair], Relation | None], ...] = (
     _before_to_after,
     _after_to_before,
-    _contrast,
     _kind_change,
+    _contrast,
     _counterpart,
     _other_section,
     _next_or_previous,

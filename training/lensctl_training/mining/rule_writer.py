@@ -8,7 +8,13 @@ from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.records import Instructed, Pair
 from lensctl_training.mining.relations import Relation, find_relation
 from lensctl_training.mining.urls import stable_fraction
-from lensctl_training.mining.wordings import CLOSINGS, OPENINGS, PHRASES, SENTENCES
+from lensctl_training.mining.wordings import (
+    CLOSINGS,
+    OPENINGS,
+    OPENINGS_OF_CLAUSES,
+    PHRASES,
+    SENTENCES,
+)
 
 VERSION = "rules-1"
 NAME = "rule-based"
@@ -58,11 +64,13 @@ def _named_with_both(relation: Relation) -> str:
 
 
 def _opened(phrase: str, seed: str) -> str:
-    opening = OPENINGS[int(stable_fraction(f"opening {seed}") * len(OPENINGS))]
+    clause = phrase.startswith(("what ", "how ", "where ", "which "))
+    openings = OPENINGS_OF_CLAUSES if clause else OPENINGS
+    opening = openings[int(stable_fraction(f"opening {seed}") * len(openings))]
     closing = CLOSINGS[int(stable_fraction(f"closing {seed}") * len(CLOSINGS))]
-    if "{t}" in phrase[-4:] and closing.startswith(" "):
+    if phrase.endswith("}") and closing.startswith(" "):
         closing = ""  # "... namely the curve on the same page" reads as part of the phrase
-    return opening + phrase + closing
+    return opening + phrase + closing + ("?" if opening.startswith("can ") else "")
 
 
 def _filled(form: str, slots: dict[str, str]) -> str:

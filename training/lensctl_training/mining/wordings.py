@@ -5,12 +5,14 @@ sentence of its own. Slots are those of `relations.Relation`.
 """
 
 OPENINGS: tuple[str, ...] = (
-    "", "", "", "", "show me ", "find ", "show ", "now ", "I want ", "give me ", "I'm looking for ",
-    "let me see ", "get me ", "can I see ", "instead, ", "go to ", "bring up ", "I'd like to see ",
+    "", "", "", "", "", "show me ", "find ", "show ", "now ", "I want ", "give me ", "bring up ",
+    "I'm looking for ", "let me see ", "get me ", "can I see ", "I'd like to see ", "look up ",
 )  # fmt: skip
-CLOSINGS: tuple[str, ...] = (
-    "", "", "", "", "", ", please", " from the same page", " on the same page", " as well",
+CLOSINGS: tuple[str, ...] = ("", "", "", "", ", please", " from the same page", " on this page")
+OPENINGS_OF_CLAUSES: tuple[str, ...] = (
+    "", "", "show me ", "let me see ", "I'd like to see ", "I want to know ", "show ",
 )  # fmt: skip
+"""Those that go before "how ...", "what ...", "where ..."."""
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "before to after": (
@@ -127,11 +129,11 @@ PHRASES: dict[str, tuple[str, ...]] = {
     ),
     "its counterpart": (
         "the {t} in place of the {q}", "the {t}, not the {q}", "the counterpart of {this}: {t}",
-        "the {t} that goes with {this}", "next to {this}, the {t}", "{this} swapped for the {t}",
+        "the {t} that goes with {this}", "{this} swapped for the {t}",
         "the same kind of picture for the {t}", "what {this} is for the {q}, but for the {t}",
-        "the sister picture: {t} rather than {q}", "not the {q} but the {t}",
+        "the sister picture: {t} rather than {q}", 
         "the {t} from the same set as {this}", "another one like {this}, for the {t}",
-        "the corresponding picture for the {t}", "in the same series as {this}, the {t}",
+        "the corresponding picture for the {t}", 
         "the {t} to compare with the {q}", "the alternative to the {q}: {t}",
     ),
     "another section": (
@@ -146,8 +148,17 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "the same for {t} instead of {q}", "{t} where this shows {q}", "{t} rather than {q}",
         "this switched from {q} to {t}", "what {t} gives, as this shows {q}", "not {q} but {t}",
         "the {t} picture to set beside this one of {q}", "{t}, to compare with {q}",
-        "from {q} over to {t}", "the matching picture for {t} in place of {q}",
+        "the matching picture for {t} in place of {q}",
         "the case of {t}, this being {q}", "the alternative to {q}, namely {t}",
+    ),
+    "its case": (
+        "the same for {t} instead of {q}", "the one with {t} where this has {q}", "{t}, not {q}",
+        "this with {t} in place of {q}", "the variant with {t} rather than {q}",
+        "the picture of {t} that goes with this one of {q}", "the other case: {t} instead of {q}",
+        "the same set's picture of {t}", "the companion of this for {t}",
+        "what this is like in the case of {t}", "the same thing, but {t} rather than {q}",
+        "the one that stands beside this, {t}", "one more of this kind: {t} in place of {q}",
+        "{t} as opposed to {q}", "the picture to compare with this: {t}",
     ),
     "the next one": (
         "the next step after this: {t}", "what follows this: {t}", "the picture after this, {t}",
@@ -158,7 +169,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "the one before": (
         "the step before this: {t}", "what came before this: {t}", "the picture just before, {t}",
         "one step back: {t}", "how it was before this: {t}", "the previous stage, {t}",
-        "what leads up to this: {t}", "the stage before this one: {t}", "back from here to {t}",
+        "what leads up to this: {t}", "the stage before this one: {t}", 
     ),
     "without colour": (
         "this in black and white", "the same without colour", "a grey version of this",
@@ -239,6 +250,11 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "swap the {q} for the {t}", "and the {t}?", "what about the {t} instead?",
         "which picture shows the {t} the way {this} shows the {q}?", "replace the {q} by the {t}",
         "compare {this} with the {t}", "move on from the {q} to the {t}",
+    ),
+    "its case": (
+        "and {t}?", "what about {t} instead of {q}?", "now take {t} rather than {q}",
+        "swap {q} for {t}", "which one has {t} instead of {q}?", "change {q} to {t}",
+        "how is it with {t}?", "what if it is {t}, not {q}?",
     ),
     "another section": (
         "and for {t}?", "what about {t}?", "what does {t} give instead?", "do the same with {t}",

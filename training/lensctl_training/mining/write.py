@@ -1,1 +1,166 @@
-def write_shards(w,c): raise SystemExit
+"""Stage *write*: instructed pairs into the shards that `lensctl train` reads.
+
+    DIR/triplets-000000.tar ...      for training
+    DIR/val/triplets-000000.tar ...  of sites of which nothing is in training
+    DIR/funnel.json, report.html, datasheet.md
+"""
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from lensctl import __version__
+from lensctl.photos.decode import decode
+from lensctl_training.data.shards import ShardWriter
+from lensctl_training.data.triplet import Triplet
+from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.funnel import Funnel, total
+from lensctl_training.mining.groups import ROWS
+from lensctl_training.mining.records import Instructed, Picture, read_rows
+from lensctl_training.mining.urls import stable_fraction
+from lensctl_training.mining.workspace import DONE, Workspace, digest
+
+STAGES_WITH_PARTS = ("pages", "fetch", "groups", "annotate", "pairs", "instruct")
+_VERSION = 1
+
+
+def write_shards(workspace: Workspace, config: MineConfig) -> Funnel:
+    """Write shards, report and datasheet, unless they are there and up to date."""
+    from lensctl_training.mining.report import write_report
+
+    parts = workspace.parts("instruct")
+    keys = [workspace.done_key("instruct", part) for part in parts]
+    key = digest(_VERSION, keys, repr(config.write), config.model)
+    folder = workspace.folder / "write"
+    done = _read_done(folder / DONE)
+    if done and done["key"] == key and all((workspace.out / s).is_file() for s in done["shards"]):
+        return Funnel.from_json(done["funnel"])
+    (folder / DONE).unlink(missing_ok=True)
+    funnel = Funnel()
+    rows = sorted(instructed_rows(workspace), key=lambda row: row.pair.key)
+    shards = _place(workspace, _write(rows, workspace, config, funnel))
+    write_report(workspace, config, rows, all_funnels(workspace) | {"write": funnel})
+    done = {"key": key, "shards": shards, "funnel": funnel.as_json()}
+    (folder / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
+    return funnel
+
+
+def instructed_rows(workspace: Workspace) -> Iterator[Instructed]:
+    """Everything that *instruct* wrote."""
+    for part in workspace.parts("instruct"):
+        for row in read_rows(workspace.part_folder("instruct", part) / ROWS):
+            yield Instructed.from_json(row)
+
+
+def all_funnels(workspace: Workspace) -> dict[str, Funnel]:
+    """The funnel of every stage that has run."""
+    return {
+        stage: total(workspace.funnel(stage, part) for part in parts)
+        for stage in STAGES_WITH_PARTS
+        if (parts := workspace.parts(stage))
+    }
+
+
+def split_of(site: str, config: MineConfig) -> str:
+    """ "val" or "train", for all triplets of a site; the same in every run and on every machine."""
+    settings = config.write
+    if site in settings.val_sites or stable_fraction(f"val {site}") < settings.val_share:
+        return "val"
+    return "train"
+
+
+def _read_done(path: Path) -> dict[str, Any] | None:
+    try:
+        done = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return done if isinstance(done, dict) else None
+
+
+def _write(
+    rows: Iterable[Instructed], workspace: Workspace, config: MineConfig, funnel: Funnel
+) -> Path:
+    """All shards into a fresh folder under work/."""
+    fresh = workspace.folder / "write" / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    encode = lru_cache(maxsize=64)(lambda sha256: _as_jpeg(workspace.image_path(sha256), config))
+    limit = config.write.triplets_per_shard
+    with (
+        ShardWriter(fresh, max_count=limit) as train,
+        ShardWriter(fresh / "val", max_count=limit) as val,
+    ):
+        for row in rows:
+            funnel.enter("triplets")
+            split = split_of(row.pair.site, config)
+            writer = val if split == "val" else train
+            pair = row.pair
+            writer.write(
+                Triplet(
+                    key=pair.key,
+                    query=encode(pair.query.sha256),
+                    target=encode(pair.target.sha256),
+                    instruction=row.instruction,
+                    provenance=provenance(row, config, split),
+                )
+            )
+            funnel.leave("triplets")
+            funnel.facts[f"triplets in {split}"] += 1
+    return fresh
+
+
+def _place(workspace: Workspace, fresh: Path) -> list[str]:
+    """Move the finished shards over those of an earlier run; returns their names under DIR."""
+    for folder in (workspace.out, workspace.out / "val"):
+        for stale in folder.glob("triplets-*.tar"):
+            stale.unlink()
+    placed = []
+    for shard in sorted(fresh.rglob("*.tar")):
+        name = shard.relative_to(fresh)
+        (workspace.out / name).parent.mkdir(exist_ok=True)
+        shard.replace(workspace.out / name)
+        placed.append(str(name))
+    shutil.rmtree(fresh, ignore_errors=True)
+    return placed
+
+
+def _as_jpeg(path: Path, config: MineConfig) -> bytes:
+    """The image at most `max_side` large, without the original's metadata."""
+    settings = config.write
+    image = decode(path, at_least=settings.max_side).image
+    image.thumbnail((settings.max_side, settings.max_side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=settings.jpeg_quality)
+    return stream.getvalue()
+
+
+def provenance(row: Instructed, config: MineConfig, split: str) -> dict[str, Any]:
+    """Where a triplet comes from: enough to find it again, and to take it out on request."""
+    pair = row.pair
+    return {
+        "page": pair.page,
+        "site": pair.site,
+        "page_title": pair.page_title,
+        "split": split,
+        "query": _image_facts(pair.query),
+        "target": _image_facts(pair.target),
+        "scores": pair.scores,
+        "annotator": config.model,
+        "writer": row.writer,
+        "prompt_version": row.prompt_version,
+        "relation": row.relation,
+        "form": row.form,
+        "made_by": f"lensctl {__version__}",
+    }
+
+
+def _image_facts(picture: Picture) -> dict[str, Any]:
+    facts = dataclasses.asdict(picture)
+    kept = ("url", "sha256", "width", "height", "label", "label_score", "generated_caption")
+    return {"position": picture.mention.position, **{name: facts[name] for name in kept}}
