@@ -15,6 +15,7 @@ from lensctl.cli.demo import demo
 from lensctl.cli.eval import eval_app
 from lensctl.cli.forget import forget
 from lensctl.cli.index import index
+from lensctl.cli.mine import mine
 from lensctl.cli.models import models
 from lensctl.cli.query import query
 from lensctl.cli.relocate import relocate
@@ -51,7 +52,7 @@ def _root(
     pass
 
 
-for _command in (index, query, status, forget, relocate, check, demo):
+for _command in (index, query, status, forget, relocate, check, demo, mine):
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(eval_app)
