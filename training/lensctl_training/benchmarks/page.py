@@ -1,14 +1,15 @@
 """Wins and failures of one method as a page of pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lensctl.errors import PhotoError
-from lensctl.show.sheet import Mark, Picture, Section, write_sheet
+from lensctl.show.sheet import Mark, Picture, Section, Table, write_sheet
 from lensctl_training.benchmarks.benchmark import Benchmark, Task
 from lensctl_training.benchmarks.images import read_image
-from lensctl_training.benchmarks.report import MethodScore, Report, table
+from lensctl_training.benchmarks.report import MethodScore, Report, cells
 from lensctl_training.benchmarks.scores import QueryResult, TaskScore
 
 SHOWN = 8
@@ -27,8 +28,11 @@ def write_page(path: Path, report: Report, method: MethodScore) -> None:
         for section in _sections(report.benchmark, tasks[score.task], score)
     ]
     title = f"{report.benchmark.name}: {method.label}"
+    made = cells(replace(report, methods=(method,)))
+    scores = Section("Scores, percent", table=Table(made.header, made.rows))
+    notes = Section("Notes", text="\n".join(made.below))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_sheet(path, title, [Section("Scores", text=table(report)), *sections], picture_side=SIDE)
+    write_sheet(path, title, [scores, *sections, notes], picture_side=SIDE)
 
 
 def _sections(benchmark: Benchmark, task: Task, score: TaskScore) -> list[Section]:

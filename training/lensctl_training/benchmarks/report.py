@@ -143,27 +143,41 @@ def _remarks(report: Report) -> Iterator[str]:
             )
 
 
-def table(report: Report) -> str:
-    """Aligned columns in percent, the published numbers to the right, caveats below."""
+@dataclass(frozen=True)
+class Cells:
+    """The table as text: a header, its rows, and the lines below."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    below: tuple[str, ...]
+
+
+def cells(report: Report) -> Cells:
+    """Scores in percent, the published numbers to their right, caveats and notes below."""
     known = published(report.benchmark.name)
     caveats: dict[str, int] = {}
-    header = ["task", "measure", *(method.label for method in report.methods), *COLUMNS]
-    body = []
+    rows = []
     for row in report.rows():
-        line = [row.task, row.measure, *(_percent(value) for value in row.values)]
         found = known.get((row.task, row.measure))
         mark = ""
         if found is not None and found.caveat:
             mark = f" [{caveats.setdefault(found.caveat, len(caveats) + 1)}]"
-        line += [f"{v:.1f}{mark}" for v in found.values] if found else ["-"] * len(COLUMNS)
-        body.append(line)
-    notes = [f"[{number}] {caveat}" for caveat, number in caveats.items()]
-    notes += [f"note: {note}" for note in report.notes()]
-    sources = sorted({row.source for row in known.values()})
-    if body and sources:
-        notes.append(f"published MagicLens numbers: {'; '.join(sources)}")
-    title = f"{report.benchmark.name} (percent)"
-    return "\n".join([title, *(align([header, *body]) if body else ["nothing to score"]), *notes])
+        theirs = [f"{v:.1f}{mark}" for v in found.values] if found else ["-"] * len(COLUMNS)
+        rows.append((row.task, row.measure, *map(_percent, row.values), *theirs))
+    below = [f"[{number}] {caveat}" for caveat, number in caveats.items()]
+    below += [f"note: {note}" for note in report.notes()]
+    if rows and known:
+        sources = sorted({row.source for row in known.values()})
+        below.append(f"published MagicLens numbers: {'; '.join(sources)}")
+    header = ("task", "measure", *(method.label for method in report.methods), *COLUMNS)
+    return Cells(header, tuple(rows), tuple(below))
+
+
+def table(report: Report) -> str:
+    """The table for a terminal, in aligned columns."""
+    made = cells(report)
+    lines = align([made.header, *made.rows]) if made.rows else ["nothing to score"]
+    return "\n".join([f"{report.benchmark.name} (percent)", *lines, *made.below])
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
