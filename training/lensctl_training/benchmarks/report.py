@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from lensctl import __version__
 from lensctl.models.interface import ModelInfo
 from lensctl_training.benchmarks.benchmark import Benchmark
 from lensctl_training.benchmarks.published import COLUMNS, REMARKS, published
-from lensctl_training.benchmarks.scores import TaskScore
+from lensctl_training.benchmarks.scores import CONFIDENCE, TaskScore
 
 LIBRARIES = ("numpy", "pillow", "onnxruntime", "torch", "open_clip_torch", "timm")
 FORMAT = 1
@@ -251,9 +251,8 @@ def _method_document(method: MethodScore) -> dict[str, Any]:
 
 
 def _task_document(task: TaskScore) -> dict[str, Any]:
-    keep = asdict(task) | {"interval_confidence": 0.95}
-    del keep["results"]
-    return keep
+    names = [field.name for field in fields(task) if field.name != "results"]
+    return {name: getattr(task, name) for name in names} | {"interval_confidence": CONFIDENCE}
 
 
 def write_atomically(path: Path, text: str) -> None:
