@@ -139,7 +139,9 @@ def _shard(module: nn.Module, group: Processes) -> Callable[[], AbstractContextM
     for part in module.modules():
         if type(part).__name__ in blocks:
             fully_shard(part, mesh=mesh)
-    fully_shard(module, mesh=mesh)
+    # CLIP's own logit scale is a scalar, which FSDP cannot split, and nothing here uses it.
+    scalars = {parameter for parameter in module.parameters() if parameter.ndim == 0}
+    fully_shard(module, mesh=mesh, ignored_params=scalars)
     root = module
     assert isinstance(root, FSDPModule)
     for method in ("encode_queries", "encode_targets"):

@@ -93,7 +93,9 @@ class TripletEncoder(nn.Module):
         self.query_from = query_from
         self.bf16 = bf16
         self.query_negatives = query_negatives
-        self.register_buffer("empty_ids", token_ids([""], model.context_length), persistent=False)
+        # A tensor with strides of its own, not a cut of a longer one: DDP broadcasts buffers.
+        empty = torch.tensor(token_ids([""], model.context_length).tolist())
+        self.register_buffer("empty_ids", empty, persistent=False)
 
     def forward(self, batch: Batch) -> Vectors:
         """Pixels or kept embeddings of n triplets -> unit vectors, float32."""

@@ -1,0 +1,248 @@
+"""Whole runs of a tiny recipe: what they leave, how they go on, how they end."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from lensctl.errors import CheckpointError, DataError, TrainingError, UsageError
+from lensctl_training.checkpoint import find_checkpoints, load_checkpoint
+from lensctl_training.log import read_log
+from lensctl_training.loop import Progress, Trainer
+from lensctl_training.train import train
+from support.training_runs import make_recipe, make_values, run_process, write_shards
+
+
+def curve(out):
+    """Everything about the steps that does not depend on the clock."""
+    records = [r for r in read_log(out / "log.jsonl") if r["kind"] == "train"]
+    return [{k: v for k, v in r.items() if k != "seconds"} for r in records]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    return out, train(make_recipe(), out)
+
+
+def test_a_run_leaves_log_checkpoints_report_and_model(undisturbed):
+    out, outcome = undisturbed
+    assert [r["step"] for r in curve(out)] == list(range(1, 9))
+    steps = list(find_checkpoints(out / "checkpoints"))
+    assert steps[-1] == 8 and len(steps) <= 2
+    assert outcome.metrics["candidates"] == 8 + 8 * 9
+    page = (out / "report.html").read_text()
+    assert "What it retrieves" in page and "<svg" in page
+    from lensctl.models.registry import open_model
+
+    model = open_model(str(out / "model"))
+    assert model.info.name == "tiny" and model.info.licence == "Apache-2.0"
+    pixels = torch.zeros(2, 3, 32, 32).numpy()
+    assert model.index_side("cpu").encode_images(pixels).shape == (2, 16)
+    assert model.query_side().encode_texts(["at night"]).shape == (1, 16)
+
+
+def test_the_same_recipe_gives_the_same_curve(undisturbed, tmp_path):
+    train(make_recipe(), tmp_path)
+    assert curve(tmp_path) == curve(undisturbed[0])
+
+
+@pytest.mark.parametrize("chunk", [2, 3])
+def test_gradcache_gives_the_same_curve(undisturbed, tmp_path, chunk):
+    train(make_recipe(batch={"chunk": chunk}), tmp_path)
+    losses = [r["loss"] for r in curve(tmp_path)]
+    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=2e-3)
+
+
+def test_activation_checkpointing_gives_the_same_curve(undisturbed, tmp_path):
+    train(make_recipe(batch={"checkpoint_activations": True}), tmp_path)
+    losses = [r["loss"] for r in curve(tmp_path)]
+    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=1e-4)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["scenes", "shards", "shards with workers"])
+def test_a_run_killed_at_a_random_step_goes_on_exactly(kind, tmp_path, monkeypatch):
+    """The kill is an exception that nothing handles: only what is on the disk goes on."""
+    tables = {}
+    if kind != "scenes":
+        write_shards(tmp_path / "shards")
+        workers = 2 if "workers" in kind else 0
+        tables["data"] = {
+            "scenes": 0,
+            "train": str(tmp_path / "shards"),
+            "workers": workers,
+            "shuffle_buffer": 20,
+        }
+    recipe = make_recipe(**tables, optimiser={"steps": 12})
+    train(recipe, tmp_path / "whole")
+    stop_at = random.SystemRandom().randint(4, 11)
+    step = Trainer._step
+
+    def killed(self, fetched):
+        if self.progress.step == stop_at:
+            raise KilledError
+        return step(self, fetched)
+
+    monkeypatch.setattr(Trainer, "_step", killed)
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "out")
+    monkeypatch.undo()
+    train(recipe, tmp_path / "out", resume=True)
+    assert curve(tmp_path / "out") == curve(tmp_path / "whole"), f"killed at step {stop_at}"
+
+
+def start_run(tmp_path, *arguments, **tables):
+    recipe = tmp_path / "tiny.toml"
+    write_toml(recipe, make_values(**tables))
+    command = [
+        sys.executable,
+        "-m",
+        "lensctl",
+        "train",
+        str(recipe),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def write_toml(path, values):
+    """Nested tables as dotted keys; JSON values are TOML values."""
+    lines = []
+
+    def add(prefix, table):
+        for name, value in table.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name}.", value)
+            else:
+                lines.append(f"{prefix}{name} = {json.dumps(value)}")
+
+    add("", values)
+    path.write_text("\n".join(lines))
+
+
+def wait_for_step(out, step, run):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        records = read_log(out / "log.jsonl")
+        if records and records[-1]["step"] >= step:
+            return
+        if run.poll() is not None:
+            pytest.fail(run.communicate()[1])
+        time.sleep(0.05)
+    pytest.fail("the run made no progress")
+
+
+def test_sigterm_saves_and_exits_143_on_two_processes(tmp_path):
+    """Also the DDP run of CI: two gloo processes from the command line."""
+    run = start_run(tmp_path, "--nproc", "2", optimiser={"steps": 100_000})
+    wait_for_step(tmp_path / "out", 3, run)
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 143, errors
+    steps = curve(tmp_path / "out")
+    assert max(find_checkpoints(tmp_path / "out/checkpoints")) == steps[-1]["step"]
+    assert "--resume" in errors
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+def test_two_processes_give_the_curve_of_one(undisturbed, tmp_path, free_port, sharding):
+    """Same global batch, same seed: losses within 1e-3 over 8 steps (sums in another order)."""
+    values = make_values(machine={"sharding": sharding}, batch={"chunk": 2})
+    torch.multiprocessing.spawn(run_process, (2, free_port, values, tmp_path), nprocs=2)
+    losses = [r["loss"] for r in curve(tmp_path)]
+    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=1e-3)
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_a_folder_with_a_run_is_not_overwritten(undisturbed):
+    with pytest.raises(UsageError, match="already holds a run"):
+        train(make_recipe(), undisturbed[0])
+
+
+def test_resuming_with_another_recipe_is_refused(undisturbed):
+    with pytest.raises(UsageError, match="loss changed"):
+        train(make_recipe(loss={"query_negatives": False}), undisturbed[0], resume=True)
+
+
+def test_resume_without_a_checkpoint_starts(tmp_path):
+    assert train(make_recipe(optimiser={"steps": 2}), tmp_path, resume=True).step == 2
+
+
+def poison(monkeypatch, bad_steps):
+    """Make the loss of some steps NaN, gradients included."""
+    loss = Trainer._loss
+
+    def poisoned(self, vectors):
+        value = loss(self, vectors)
+        return value * float("nan") if self.progress.step in bad_steps else value
+
+    monkeypatch.setattr(Trainer, "_loss", poisoned)
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, monkeypatch):
+    poison(monkeypatch, {2, 5})
+    train(make_recipe(), tmp_path)
+    records = curve(tmp_path)
+    assert [r["step"] for r in records if r["loss"] is None] == [3, 6]
+    assert records[-1]["bad_losses"] == 2
+    state = load_checkpoint(find_checkpoints(tmp_path / "checkpoints")[8])
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_too_many_bad_losses_in_a_row_stop_the_run(tmp_path, monkeypatch):
+    poison(monkeypatch, set(range(100)))
+    with pytest.raises(TrainingError, match="4 steps in a row"):
+        train(make_recipe(max_bad_losses=3), tmp_path)
+
+
+def test_bad_examples_are_counted_in_the_log_and_stop_at_the_limit(tmp_path):
+    shards = write_shards(tmp_path / "shards")
+    shards[0].write_bytes(shards[0].read_bytes()[:9000])
+    data = {"scenes": 0, "train": str(tmp_path / "shards"), "shuffle_buffer": 10}
+    train(make_recipe(data=data), tmp_path / "out")
+    assert curve(tmp_path / "out")[-1]["bad_examples"] == 2
+    assert "truncated shard" in (tmp_path / "out/report.html").read_text()
+    with pytest.raises(DataError, match="more than the 1 allowed"):
+        train(make_recipe(data=data | {"max_bad": 1}), tmp_path / "strict")
+
+
+def test_a_frozen_backbone_trains_the_fusion_on_kept_embeddings(tmp_path):
+    recipe = make_recipe(model={"freeze_backbone": True})
+    train(recipe, tmp_path)
+    first, last = (
+        load_checkpoint(p)["model"] for p in (*find_checkpoints(tmp_path / "checkpoints").values(),)
+    )
+    moved = {name for name in first if not torch.equal(first[name], last[name])}
+    assert moved and all(name.startswith("model.fusion.") for name in moved)
+    assert (tmp_path / "embeddings" / "texts.npy").is_file()
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(undisturbed, tmp_path):
+    path = tmp_path / "checkpoints" / "step-00000004.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(CheckpointError, match="step-00000004"):
+        train(make_recipe(), tmp_path, resume=True)
+
+
+def test_early_stopping_waits_for_patience():
+    progress = Progress(scores={10: 0.2, 20: 0.5, 30: 0.4, 40: 0.5})
+    assert progress.best_steps(2) == [20, 40]
+    assert progress.is_stale(2) and not progress.is_stale(3) and not progress.is_stale(0)
