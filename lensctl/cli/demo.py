@@ -1,6 +1,7 @@
 """`lensctl demo`: the main job on photos that a package ships, in a library of its own."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 _QUERIES = (
     ("motorcycle_left.png", ""),
-    ("chelsea.png", "in black and white"),
+    ("astronaut.png", "a rocket"),
     ("", "a cup of coffee"),
 )
+_NOT_PHOTOS = ("*.tif", "chess*", "color.png", "logo.png", "page.png", "phantom.png", "text.png")
 _RESULTS = 3
 
 
@@ -31,32 +33,36 @@ def demo() -> None:
 
 def _run(photos: Path, folder: Path) -> None:
     from lensctl.cli.index import index
+    from lensctl.cli.opening import DEFAULT_MODEL
     from lensctl.library.library import Library
 
     print(f"$ lensctl index {photos}")
-    index([photos], library=folder)
-    library = Library(folder)
+    index([photos], library=folder, model=DEFAULT_MODEL, exclude=list(_NOT_PHOTOS))
     for name, words in _QUERIES:
-        _ask(library, Asked(photos / name if name else None, words))
+        _ask(Library(folder), photos, name, words)
     note("\nyour own photos: lensctl index ~/Photos, then: lensctl query img.jpg")
 
 
-def _ask(library: "Library", asked: Asked) -> None:
-    from lensctl.cli.opening import model_for
+def _ask(library: "Library", photos: Path, name: str, words: str) -> None:
+    from lensctl.cli.opening import DEFAULT_MODEL
     from lensctl.cli.results import as_results, print_results
     from lensctl.library.session import open_session
+    from lensctl.models.registry import open_model
 
-    told = " ".join(f'"{one}"' for one in asked.describe().values() if one)
+    told = " ".join(one for one in (name, f'"{words}"' if words else "") if one)
     print(f"\n$ lensctl query {told}")
-    with open_session(library, model_for(library, "")) as session:
-        matches = session.find(asked.question(session), _RESULTS)
-    print_results(asked.describe(), as_results(matches))
+    asked = Asked(photos / name if name else None, words)
+    with open_session(library, open_model(DEFAULT_MODEL)) as session:
+        results = as_results(session.find(asked.question(session), _RESULTS))
+    # Beside the query, the file's name says enough.
+    shown = [replace(one, path=one.path.rpartition(b"/")[2]) for one in results]
+    print_results(asked.describe(), shown)
 
 
 def _photos() -> Path:
     """The sample photos inside the scikit-image package, found without importing it.
 
-    They are in the public domain, CC0, or free for any use as its README says of each.
+    The documentation of `skimage.data` states the source and licence of each.
     """
     from importlib.util import find_spec
 
