@@ -79,6 +79,8 @@ def measure(size: str, folder: Path) -> None:
 
 
 def _convert(size: str, folder: Path, model: Path) -> None:
+    import torch
+
     from lensctl.models.convert.official import read_official
     from lensctl.models.folder import save_model_folder
     from lensctl.models.weights import assign_weights
@@ -88,8 +90,9 @@ def _convert(size: str, folder: Path, model: Path) -> None:
     if not checkpoint.exists():
         write_checkpoint(checkpoint, random_arrays(BASE if size == "base" else LARGE))
     start = time.perf_counter()
-    config, state = read_official(checkpoint)
+    config, arrays = read_official(checkpoint)
     print(f"{size}: checkpoint read and checked in {time.perf_counter() - start:.1f} s")
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
     save_model_folder(
         assign_weights(config, state, checkpoint),
         config,

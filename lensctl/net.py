@@ -23,7 +23,6 @@ Progress = Callable[[int, int | None], None]
 
 ATTEMPTS = 6
 MAX_BYTES = 64 * 2**30
-_CHUNK = 2**20
 _TIMEOUT = httpx.Timeout(30.0)
 _TRY_AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
@@ -138,7 +137,8 @@ def _receive(
     done = start
     with wanted.part.open("ab" if start else "wb") as file:
         progress(done, total)
-        for chunk in response.iter_bytes(_CHUNK):
+        # Pieces as they arrive: a fixed size would lose what it holds back when a connection ends.
+        for chunk in response.iter_raw():
             done += len(chunk)
             if done > (wanted.max_bytes if total is None else total):
                 raise _failed(

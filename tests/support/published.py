@@ -49,7 +49,8 @@ def port(folder: Path) -> MagicLens:
     path = folder / "tiny_a.pkl"
     path.write_bytes(checkpoint_bytes())
     config, state = read_official(path, FIXTURES / "tiny_a_config.json")
-    return assign_weights(config, state, path)
+    tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+    return assign_weights(config, tensors, path)
 
 
 def preprocessing(pipeline: str, model: MagicLens) -> Preprocessing:

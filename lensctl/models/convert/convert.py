@@ -1,23 +1,23 @@
-"""A weights file into a named model folder: the one call behind `models convert` and `pull`."""
+"""A weights file into a named model folder: the one call behind `models convert` and `pull`.
+
+A published checkpoint is read and checked before torch is imported, so a wrong file is refused at
+once.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lensctl.errors import CheckpointError, ModelError, UsageError
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.convert.clip_weights import (
-    read_open_clip,
-    read_transformers,
-    transformers_backbone,
-)
 from lensctl.models.convert.official import read_official
 from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
 from lensctl.models.home import model_path
 from lensctl.models.named import NAMED, Layout, NamedModel
 from lensctl.models.safetensors_file import read_layout
-from lensctl.models.weights import assign_weights
+
+if TYPE_CHECKING:
+    from lensctl.models.magiclens import MagicLens
 
 _OFFICIAL_NAMES = {
     "magic_lens_clip_base": "magiclens-base",
@@ -65,9 +65,8 @@ def convert(wanted: Conversion) -> ModelFolder:
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
         )
-    config, state = _read(wanted, detect_layout(wanted.file), NAMED.get(name))
-    module = assign_weights(config, state, wanted.file)
     facts = NAMED.get(name)
+    config, module = _read(wanted, detect_layout(wanted.file), facts)
     return save_model_folder(
         module,
         config,
@@ -103,20 +102,44 @@ def detect_layout(file: Path) -> Layout:
 
 def _read(
     wanted: Conversion, layout: Layout, named: NamedModel | None
-) -> tuple[MagicLensConfig, dict[str, Tensor]]:
+) -> tuple[MagicLensConfig, "MagicLens"]:
     if layout == "magiclens":
-        return read_official(wanted.file, wanted.side_file)
-    known = named.backbone if named else ""
-    if layout == "transformers" and wanted.side_file and not wanted.backbone:
-        config, state = read_transformers(wanted.file, transformers_backbone(wanted.side_file))
+        return _read_official(wanted)
+    return _read_clip(wanted, layout, named)
+
+
+def _read_official(wanted: Conversion) -> tuple[MagicLensConfig, "MagicLens"]:
+    config, arrays = read_official(wanted.file, wanted.side_file)
+
+    import torch
+
+    from lensctl.models.weights import assign_weights
+
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return config, assign_weights(config, state, wanted.file)
+
+
+def _read_clip(
+    wanted: Conversion, layout: Layout, named: NamedModel | None
+) -> tuple[MagicLensConfig, "MagicLens"]:
+    from lensctl.models.convert import clip_weights
+    from lensctl.models.weights import assign_weights
+
+    known = wanted.backbone or (named.backbone if named else "")
+    if layout == "transformers":
+        if wanted.side_file and not wanted.backbone:
+            backbone = clip_weights.transformers_backbone(wanted.side_file)
+            config, state = clip_weights.read_transformers(wanted.file, backbone)
+        else:
+            config, state = clip_weights.read_transformers(wanted.file, _required(known, layout))
     else:
-        read = read_transformers if layout == "transformers" else read_open_clip
-        config, state = read(wanted.file, _required(wanted.backbone or known, layout))
+        config, state = clip_weights.read_open_clip(wanted.file, _required(known, layout))
     weight = wanted.sum_weight
     if weight is None:
         weight = named.sum_weight if named else 1.0
     units = named.sum_of_units if named else True
-    return replace(config, sum_weight=weight, sum_of_units=units), state
+    config = replace(config, sum_weight=weight, sum_of_units=units)
+    return config, assign_weights(config, state, wanted.file)
 
 
 def _required(backbone: str, layout: Layout) -> str:

@@ -1,4 +1,4 @@
-"""The published MagicLens parameter tree -> a configuration and torch tensors.
+"""The published MagicLens parameter tree -> a configuration and a state dict. No torch.
 
 Sizes are taken from shapes and every name and shape is checked (`shapes.py`) before a tensor is
 laid out as torch wants it: a wrong mapping would load cleanly and return garbage.
@@ -6,12 +6,11 @@ laid out as torch wants it: a wrong mapping would load cleanly and return garbag
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lensctl.errors import CheckpointError
 from lensctl.models.config import MagicLensConfig
@@ -29,8 +28,9 @@ from lensctl.models.convert.shapes import (
 )
 from lensctl.models.preprocessing import Preprocessing
 
-State = dict[str, Tensor]
 Array = np.ndarray[Any, Any]
+State = dict[str, Array]
+"""By the names of `MagicLens.state_dict`."""
 
 _ROOT = "params/"
 _MAX_SIDE_FILE = 2**20
@@ -90,9 +90,12 @@ def to_config(sizes: Sizes) -> MagicLensConfig:
 
 
 def to_state(arrays: Arrays, sizes: Sizes) -> State:
-    """Checked official arrays -> the state dict of `MagicLens`."""
-    entries = dict(_clip_entries(arrays, sizes)) | dict(_fusion_entries(arrays, sizes))
-    return {name: torch.from_numpy(np.array(array, order="C")) for name, array in entries.items()}
+    """Checked official arrays -> the state dict of `MagicLens`.
+
+    Empties `arrays` on the way, so that the weights are in memory once.
+    """
+    entries = chain(_clip_entries(arrays, sizes), _fusion_entries(arrays, sizes))
+    return {name: np.array(array, order="C") for name, array in entries}
 
 
 def heads_in(w: Array) -> Array:
@@ -107,17 +110,17 @@ def heads_out(w: Array) -> Array:
 
 def _clip_entries(arrays: Arrays, sizes: Sizes) -> Iterator[tuple[str, Array]]:
     visual, text = "clip/visual", "clip/text"
-    yield "clip.logit_scale", arrays["clip/logit_scale"]
-    kernel = arrays[f"{visual}/conv1/kernel"]
+    yield "clip.logit_scale", arrays.pop("clip/logit_scale")
+    kernel = arrays.pop(f"{visual}/conv1/kernel")
     yield "clip.visual.conv1.weight", kernel.transpose(3, 2, 0, 1)
-    yield "clip.visual.class_embedding", arrays[f"{visual}/class_embedding"]
-    yield "clip.visual.positional_embedding", arrays[f"{visual}/positional_embedding"]
-    yield "clip.visual.proj", arrays[f"{visual}/proj/kernel"]
+    yield "clip.visual.class_embedding", arrays.pop(f"{visual}/class_embedding")
+    yield "clip.visual.positional_embedding", arrays.pop(f"{visual}/positional_embedding")
+    yield "clip.visual.proj", arrays.pop(f"{visual}/proj/kernel")
     yield from _norm(arrays, f"{visual}/ln_pre", "clip.visual.ln_pre")
     yield from _norm(arrays, f"{visual}/ln_post", "clip.visual.ln_post")
-    yield "clip.positional_embedding", arrays[f"{text}/positional_embedding"]
-    yield "clip.token_embedding.weight", arrays[f"{text}/token_embedding/embedding"]
-    yield "clip.text_projection", arrays[f"{text}/text_projection/kernel"]
+    yield "clip.positional_embedding", arrays.pop(f"{text}/positional_embedding")
+    yield "clip.token_embedding.weight", arrays.pop(f"{text}/token_embedding/embedding")
+    yield "clip.text_projection", arrays.pop(f"{text}/text_projection/kernel")
     yield from _norm(arrays, f"{text}/ln_final", "clip.ln_final")
     for layer in range(sizes.vision.layers):
         target = f"clip.visual.transformer.resblocks.{layer}"
@@ -130,18 +133,18 @@ def _clip_entries(arrays: Arrays, sizes: Sizes) -> Iterator[tuple[str, Array]]:
 def _block_entries(arrays: Arrays, source: str, target: str) -> Iterator[tuple[str, Array]]:
     """One CLIP residual block; torch keeps query, key and value in one matrix."""
     parts = ("query", "key", "value")
-    kernels = [heads_in(arrays[f"{source}/attn/{part}/kernel"]) for part in parts]
-    biases = [arrays[f"{source}/attn/{part}/bias"].reshape(-1) for part in parts]
-    out = arrays[f"{source}/attn/out/kernel"]
+    kernels = [heads_in(arrays.pop(f"{source}/attn/{part}/kernel")) for part in parts]
+    biases = [arrays.pop(f"{source}/attn/{part}/bias").reshape(-1) for part in parts]
+    out = arrays.pop(f"{source}/attn/out/kernel")
     yield f"{target}.attn.in_proj_weight", np.concatenate(kernels)
     yield f"{target}.attn.in_proj_bias", np.concatenate(biases)
     yield f"{target}.attn.out_proj.weight", out.reshape(-1, out.shape[-1]).T
-    yield f"{target}.attn.out_proj.bias", arrays[f"{source}/attn/out/bias"]
+    yield f"{target}.attn.out_proj.bias", arrays.pop(f"{source}/attn/out/bias")
     for norm in ("ln_1", "ln_2"):
         yield from _norm(arrays, f"{source}/{norm}", f"{target}.{norm}")
     for linear in ("c_fc", "c_proj"):
-        yield f"{target}.mlp.{linear}.weight", arrays[f"{source}/mlp/{linear}/kernel"].T
-        yield f"{target}.mlp.{linear}.bias", arrays[f"{source}/mlp/{linear}/bias"]
+        yield f"{target}.mlp.{linear}.weight", arrays.pop(f"{source}/mlp/{linear}/kernel").T
+        yield f"{target}.mlp.{linear}.bias", arrays.pop(f"{source}/mlp/{linear}/bias")
 
 
 def _fusion_entries(arrays: Arrays, sizes: Sizes) -> Iterator[tuple[str, Array]]:
@@ -152,32 +155,32 @@ def _fusion_entries(arrays: Arrays, sizes: Sizes) -> Iterator[tuple[str, Array]]
         yield from _offset_norm(arrays, f"{source}/ff_layer/layer_norm", f"{target}.ffn_norm")
         for number, name in ((1, "ffn_in"), (2, "ffn_out")):
             linear = f"{source}/ff_layer/ffn_layer{number}"
-            yield f"{target}.{name}.weight", arrays[f"{linear}/linear/w"].T
-            yield f"{target}.{name}.bias", arrays[f"{linear}/bias/b"]
+            yield f"{target}.{name}.weight", arrays.pop(f"{linear}/linear/w").T
+            yield f"{target}.{name}.bias", arrays.pop(f"{linear}/bias/b")
     # The published code reads the first pooled token only; further queries change nothing.
-    yield "fusion.pooler.query", arrays[f"{POOLER}/pooling_attn_query"][:1]
+    yield "fusion.pooler.query", arrays.pop(f"{POOLER}/pooling_attn_query")[:1]
     yield from _attention(arrays, f"{POOLER}/pool_attn", "fusion.pooler.attention")
-    scale = arrays[f"{POOLER}/pool_attn/per_dim_scale/per_dim_scale"]
+    scale = arrays.pop(f"{POOLER}/pool_attn/per_dim_scale/per_dim_scale")
     yield "fusion.pooler.attention.scale.per_dim_scale", scale
     yield from _offset_norm(arrays, f"{POOLER}/pool_attn_ln", "fusion.pooler.norm")
 
 
 def _attention(arrays: Arrays, source: str, target: str) -> Iterator[tuple[str, Array]]:
     for part in ("query", "key", "value"):
-        yield f"{target}.{part}.weight", heads_in(arrays[f"{source}/{part}/w"])
-        yield f"{target}.{part}.bias", arrays[f"{source}/{part}/b"].reshape(-1)
-    yield f"{target}.post.weight", heads_out(arrays[f"{source}/post/w"])
-    yield f"{target}.post.bias", arrays[f"{source}/post/b"]
+        yield f"{target}.{part}.weight", heads_in(arrays.pop(f"{source}/{part}/w"))
+        yield f"{target}.{part}.bias", arrays.pop(f"{source}/{part}/b").reshape(-1)
+    yield f"{target}.post.weight", heads_out(arrays.pop(f"{source}/post/w"))
+    yield f"{target}.post.bias", arrays.pop(f"{source}/post/b")
 
 
 def _norm(arrays: Arrays, source: str, target: str) -> Iterator[tuple[str, Array]]:
-    yield f"{target}.weight", arrays[f"{source}/scale"]
-    yield f"{target}.bias", arrays[f"{source}/bias"]
+    yield f"{target}.weight", arrays.pop(f"{source}/scale")
+    yield f"{target}.bias", arrays.pop(f"{source}/bias")
 
 
 def _offset_norm(arrays: Arrays, source: str, target: str) -> Iterator[tuple[str, Array]]:
-    yield f"{target}.scale", arrays[f"{source}/scale"]
-    yield f"{target}.bias", arrays[f"{source}/bias"]
+    yield f"{target}.scale", arrays.pop(f"{source}/scale")
+    yield f"{target}.bias", arrays.pop(f"{source}/bias")
 
 
 def _read_side_file(path: Path) -> Mapping[str, Any]:

@@ -1,0 +1,270 @@
+"""Downloads from a server that drops, lies and changes its mind."""
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lensctl.errors import CheckpointError, DownloadError, ModelError, UsageError
+from lensctl.models.convert.pull import pull
+from lensctl.models.registry import open_model
+from lensctl.net import Download, download
+from support.official_checkpoint import SMALL, random_arrays, write_checkpoint
+
+BODY = bytes(range(256)) * 4096
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+@dataclass
+class Behaviour:
+    """What the server does; requests are kept as (path, Range header)."""
+
+    body: bytes = BODY
+    etag: str = '"one"'
+    drop_after: int = 0
+    drops: int = 0
+    announce: int | None = None
+    ranges: bool = True
+    status: int = 0
+    failures: int = 0
+    chunked: bool = False
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    behaviour: Behaviour
+
+    def do_GET(self) -> None:
+        does = self.behaviour
+        asked = self.headers.get("Range", "")
+        does.requests.append((self.path, asked))
+        self.close_connection = True
+        if does.failures > 0:
+            does.failures -= 1
+            self.send_error(does.status)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if not does.ranges or self.headers.get("If-Range", does.etag) != does.etag:
+            start = 0
+        self._send(does, start)
+
+    def _send(self, does: Behaviour, start: int) -> None:
+        rest = does.body[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            end = len(does.body) - 1
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(does.body)}")
+        if does.etag:
+            self.send_header("ETag", does.etag)
+        if does.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            announced = len(rest) if does.announce is None else does.announce
+            self.send_header("Content-Length", str(announced))
+        self.end_headers()
+        if does.drops > 0:
+            does.drops -= 1
+            rest = rest[: does.drop_after]
+        if does.chunked:
+            rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
+        self.wfile.write(rest)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, Behaviour]]:
+    behaviour = Behaviour()
+    handler = type("Handler", (_Handler,), {"behaviour": behaviour})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/weights.pkl", behaviour
+        running.shutdown()
+
+
+def _wanted(url: str, folder: Path, **options: object) -> Download:
+    return Download(url, folder / "weights.pkl", pause=0.001, **options)  # type: ignore[arg-type]
+
+
+def _leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def test_whole(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, _ = server
+    seen: list[tuple[int, int | None]] = []
+    wanted = _wanted(url, tmp_path, sha256=SHA256)
+    path = download(wanted, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == BODY
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert _leftovers(tmp_path) == ["weights.pkl"]
+
+
+def test_dropped_connections_are_resumed(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.drops, does.drop_after = 8, 100_000
+    path = download(_wanted(url, tmp_path, sha256=SHA256))
+    assert path.read_bytes() == BODY
+    starts = [asked for _, asked in does.requests]
+    assert starts[:3] == ["", "bytes=100000-", "bytes=200000-"]
+    assert len(starts) == 9
+
+
+def test_a_later_run_goes_on(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.drops, does.drop_after = 1, 300_000
+    does.failures = 0
+    with pytest.raises(DownloadError):
+        _download_once_then_refuse(url, does, tmp_path)
+    does.failures = 0
+    does.requests.clear()
+    assert download(_wanted(url, tmp_path)).read_bytes() == BODY
+    assert does.requests[0][1] == "bytes=300000-"
+
+
+def _download_once_then_refuse(url: str, does: Behaviour, folder: Path) -> None:
+    def refuse(done: int, _total: int | None) -> None:
+        if done == 300_000:
+            does.status, does.failures = 404, 1
+
+    download(_wanted(url, folder), refuse)
+
+
+def test_a_changed_file_starts_anew(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.drops, does.drop_after = 1, 300_000
+    with pytest.raises(DownloadError):
+        _download_once_then_refuse(url, does, tmp_path)
+    does.failures, does.body, does.etag = 0, BODY[::-1], '"two"'
+    assert download(_wanted(url, tmp_path)).read_bytes() == BODY[::-1]
+
+
+def test_no_range_support_starts_anew(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.drops, does.drop_after, does.ranges = 2, 300_000, False
+    assert download(_wanted(url, tmp_path)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+def test_without_a_strong_version_it_starts_anew(
+    etag: str, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    url, does = server
+    does.drops, does.drop_after, does.etag = 1, 300_000, etag
+    assert download(_wanted(url, tmp_path)).read_bytes() == BODY
+    assert [asked for _, asked in does.requests] == ["", ""]
+
+
+def test_without_a_length(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.chunked = True
+    assert download(_wanted(url, tmp_path, sha256=SHA256)).read_bytes() == BODY
+
+
+def test_a_length_that_is_too_long(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.announce, does.ranges = len(BODY) + 10, False
+    with pytest.raises(DownloadError) as refusal:
+        download(_wanted(url, tmp_path))
+    assert "attempts failed" in refusal.value.why
+    assert "weights.pkl" not in _leftovers(tmp_path)
+
+
+def test_a_length_that_is_too_short(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.announce = 1000
+    with pytest.raises(DownloadError, match="could not download"):
+        download(_wanted(url, tmp_path, sha256=SHA256))
+    assert _leftovers(tmp_path) == ["weights.pkl.part.json"]
+
+
+def test_wrong_bytes(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.body = BODY[:-1] + b"?"
+    with pytest.raises(DownloadError) as refusal:
+        download(_wanted(url, tmp_path, sha256=SHA256))
+    assert "sha256" in refusal.value.why
+    assert "weights.pkl" not in _leftovers(tmp_path)
+    assert "weights.pkl.part" not in _leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_more_than_allowed(chunked: bool, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.chunked = chunked
+    with pytest.raises(DownloadError) as refusal:
+        download(_wanted(url, tmp_path, max_bytes=1000))
+    assert "1000" in refusal.value.why
+
+
+def test_busy_servers_are_asked_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.status, does.failures = 503, 3
+    assert download(_wanted(url, tmp_path)).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_is_final(status: int, server: tuple[str, Behaviour], tmp_path: Path) -> None:
+    url, does = server
+    does.status, does.failures = status, 99
+    with pytest.raises(DownloadError) as refusal:
+        download(_wanted(url, tmp_path))
+    assert str(status) in refusal.value.why
+    assert len(does.requests) == 1
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError) as refusal:
+        download(_wanted("http://127.0.0.1:9/weights.pkl", tmp_path))
+    assert "attempts failed" in refusal.value.why
+
+
+def test_proxies_are_honoured(
+    server: tuple[str, Behaviour], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, does = server
+    monkeypatch.setenv("HTTP_PROXY", url.removesuffix("/weights.pkl"))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    far = "http://models.example/weights.pkl"
+    assert download(_wanted(far, tmp_path)).read_bytes() == BODY
+    assert does.requests[0][0] == far
+
+
+@pytest.fixture
+def models_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LENSCTL_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+def test_pull_converts(server: tuple[str, Behaviour], models_home: Path, tmp_path: Path) -> None:
+    url, does = server
+    does.body = write_checkpoint(tmp_path / "w", random_arrays(SMALL)).read_bytes()
+    does.drops, does.drop_after = 2, 1_000_000
+    folder = pull(url, name="mine")
+    assert folder.path == models_home / "mine"
+    assert open_model("mine").info == folder.info
+    assert folder.info.source == f"{url}, sha256 {hashlib.sha256(does.body).hexdigest()}"
+    assert not list((models_home / ".downloads").rglob("*.pkl"))
+    with pytest.raises(ModelError, match="already"):
+        pull(url, name="mine")
+
+
+def test_pull_refuses_what_is_no_model(server: tuple[str, Behaviour], models_home: Path) -> None:
+    url, _ = server
+    with pytest.raises(CheckpointError):
+        pull(url, name="mine")
+    assert not (models_home / "mine").exists()
+
+
+@pytest.mark.parametrize("what", ["nosuch", "ftp://models.example/w.pkl", "open_clip:nosuch/tag"])
+def test_pull_of_the_unknown(what: str, models_home: Path) -> None:
+    with pytest.raises(UsageError):
+        pull(what)
+    assert not models_home.exists()
