@@ -3,18 +3,19 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lensctl.cli.options import DeviceOption, LibraryOption, PrecisionOption, QuietOption
 from lensctl.cli.terminal import note
 from lensctl.config import load_settings
-from lensctl.errors import DataError, UsageError
+from lensctl.errors import DataError, LensctlError, UsageError
 
 if TYPE_CHECKING:
     from lensctl.models.interface import Model
     from lensctl_training.benchmarks.methods import Baseline
+    from lensctl_training.benchmarks.registry import LoadOptions
     from lensctl_training.benchmarks.run import EvalOptions
 
 BENCHMARKS = {
@@ -105,21 +106,56 @@ def _benchmark_command(names: tuple[str, ...]) -> Callable[..., None]:
     ) -> None:
         from lensctl_training.benchmarks.registry import LoadOptions
 
+        _refuse_unused(names, split, instruction)
         options = _options(
             cache, baseline, device, precision, batch_size, workers, allow_missing, quiet
         )
         reading = LoadOptions(_splits(split), instruction)
         places = _places(names, data)
         models = [_open(name) for name in model or ["mini"]]
+        failed: list[LensctlError] = []
         for name, place in places.items():
-            folder = (out or Path("eval-results")) / (name if out is None or len(names) > 1 else "")
-            _score(name, place, models, reading, options, folder)
+            folder = out or Path("eval-results")
+            folder = folder / name if out is None or len(names) > 1 else folder
+            try:
+                _score(name, place, models, reading, options, folder)
+            except DataError as error:
+                # One benchmark's incomplete data does not cost the scores of the others.
+                failed.append(error)
+                if len(places) > 1:
+                    note("\n".join(error.lines()))
+        if failed:
+            raise failed[0] if len(places) == 1 else _some_failed(len(failed), len(places))
 
     return command
 
 
+def _some_failed(failed: int, count: int) -> DataError:
+    return DataError(
+        f"{failed} of {count} benchmarks could not be scored",
+        why="the reason stands above for each",
+        next_step="complete their data, or leave their folders out",
+    )
+
+
+def _refuse_unused(names: tuple[str, ...], split: list[str] | None, instruction: str) -> None:
+    """An option that would change nothing is a misunderstanding."""
+    if split and not {"cirr", "circo"} & set(names):
+        raise UsageError(f"{names[0]} has no hidden split", next_step="leave --split out")
+    if instruction and "tu-berlin" not in names:
+        raise UsageError(
+            f"{names[0]} has an instruction of its own with every query",
+            next_step="leave --instruction out",
+        )
+
+
 def _score(
-    name: str, place: Path, models: "list[Model]", reading: Any, options: Any, folder: Path
+    name: str,
+    place: Path,
+    models: "list[Model]",
+    reading: "LoadOptions",
+    options: "EvalOptions",
+    folder: Path,
 ) -> None:
     from lensctl_training.benchmarks.report import table
     from lensctl_training.benchmarks.run import run_benchmark, write_results
