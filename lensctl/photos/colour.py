@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 _REDUCED_DIRECTLY = frozenset({"L", "RGB", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"})
-_STRIP_PIXELS = 4_000_000
+_STRIP_PIXELS = 500_000
 _SHADES = "L"
 _PROFILE_SPACES = {"RGB ": "RGB", "GRAY": _SHADES, "CMYK": "CMYK"}
 
@@ -41,20 +41,20 @@ def _reduced(image: Image.Image, factor: int) -> Image.Image:
     if image.mode in _REDUCED_DIRECTLY and not image.has_transparency_data:
         small = Image.Image.reduce(image, factor) if factor > 1 else image
         return small if small.mode in ("L", "RGB", "CMYK") else small.convert("RGB")
-    if factor == 1:
-        return _flattener(image)(image)
-    return _reduced_in_strips(image, factor, _flattener(image))
+    convert = _to_average(image)
+    small = convert(image) if factor == 1 else _reduced_in_strips(image, factor, convert)
+    return _on_white(small) if small.mode == "RGBa" else small
 
 
 def _reduced_in_strips(
-    image: Image.Image, factor: int, flatten: Callable[[Image.Image], Image.Image]
+    image: Image.Image, factor: int, convert: Callable[[Image.Image], Image.Image]
 ) -> Image.Image:
     """Reduces an image in a mode that cannot be averaged, never holding a second whole one."""
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // width // factor) * factor
     result: Image.Image | None = None
     for top in range(0, height, rows):
-        strip = flatten(image.crop((0, top, width, min(top + rows, height)))).reduce(factor)
+        strip = convert(image.crop((0, top, width, min(top + rows, height)))).reduce(factor)
         if result is None:
             result = Image.new(strip.mode, (-(-width // factor), -(-height // factor)))
         result.paste(strip, (0, top // factor))
@@ -62,22 +62,26 @@ def _reduced_in_strips(
     return result
 
 
-def _flattener(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+def _to_average(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """How strips of the image become L, RGB or RGBa, whose pixels have a meaningful mean."""
     if image.mode.startswith("I;16"):
         return _shades_of_16_bit
     if image.has_transparency_data or image.mode in ("La", "RGBa", "PA"):
-        return _on_white
+        return _weighted_by_alpha
     if image.mode == "1":
         return lambda strip: strip.convert(_SHADES)
     return lambda strip: strip.convert("RGB")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _weighted_by_alpha(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
-    image = image.convert("RGBA")
+    return image if image.mode == "RGBa" else image.convert("RGBA").convert("RGBa")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
 def _shades_of_16_bit(image: Image.Image) -> Image.Image:

@@ -258,7 +258,7 @@ def _identify(stream: BinaryIO, name: bytes) -> OpenPhoto:
     stream.seek(0)
     if not head:
         raise PhotoError("the file is empty")
-    ending = ending_of(os.path.basename(name))  # noqa: PTH119 (bytes)
+    ending = ending_of(os.path.basename(name))
     if is_raw(head) or (ending in RAW_ENDINGS and not _is_plain_image(head)):
         return _open_raw(stream, ending)
     try:
@@ -317,7 +317,7 @@ def _plain_reasons() -> Iterator[None]:
     except MemoryError as error:
         raise PhotoError("decoding it does not fit in memory") from error
     except UnidentifiedImageError as error:
-        raise PhotoError("not an image, or damaged at its very start") from error
+        raise PhotoError("not an image, or one too damaged to open") from error
     except Exception as error:
         raise _damaged(error) from error
 
