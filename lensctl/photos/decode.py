@@ -113,31 +113,40 @@ class OpenPhoto:
         self.raw = source if isinstance(source, RawFile) else None
         self.format = format_name
         self.problems: list[str] = []
-        self.width, self.height = source.size
+        self.width, self.height = self._stored_size = source.size
+        self.orientation = 1
+        self._turn: Image.Transpose | None = None
         if isinstance(source, RawFile):
             self.orientation = source.orientation
-            return
-        self.orientation = self._read_orientation(source)
-        # Pillow's TIFF plugin turns image and size itself.
-        self._turn = None if source.format == "TIFF" else _UPRIGHT.get(self.orientation)
-        if self._turn is not None and self.orientation > 4:
-            self.width, self.height = self.height, self.width
+        else:
+            self._find_upright(source)
 
-    def _read_orientation(self, image: Image.Image) -> int:
+    def _find_upright(self, image: Image.Image) -> None:
         # HEIF is turned by libheif; what EXIF said is kept beside it.
         try:
-            value = image.info.get("original_orientation") or image.getexif().get(0x0112)
+            value = image.info.get("original_orientation") or self.exif().get(0x0112)
         except Exception as error:  # hostile EXIF makes the parser raise anything
             self.problems.append(f"the EXIF data is damaged ({error})")
-            return 1
-        return value if value in _UPRIGHT else 1
+            return
+        self.orientation = value if value in _UPRIGHT else 1
+        # Pillow's TIFF plugin turns image and size itself.
+        self._turn = None if image.format == "TIFF" else _UPRIGHT.get(self.orientation)
+        is_on_its_side = self._turn is not None and self.orientation > 4
+        self.width, self.height = self._stored_size[:: -1 if is_on_its_side else 1]
 
     def exif(self) -> Image.Exif:
-        """The EXIF tags; may raise anything when they are damaged."""
+        """The EXIF tags; may raise anything when they are damaged.
+
+        A PNG may carry them behind its pixels: those are known after `decode` only.
+        """
         if self.raw is not None:
             return self.raw.exif()
         assert self.image is not None
-        return self.image.getexif()
+        if self.image.format != "PNG":
+            return self.image.getexif()
+        exif = Image.Exif()  # Pillow's getexif would decode the pixels to look behind them
+        exif.load(self.image.info.get("exif", b""))
+        return exif
 
     def cost(self) -> int:
         """Bytes of memory that `decode` needs at most, the file's own bytes not counted."""
@@ -156,8 +165,10 @@ class OpenPhoto:
             else:
                 assert self.image is not None
                 image = _at_reduced_scale(self.image, at_least)
+                if image.format == "PNG":
+                    self._find_upright(image)
             image, problems = to_rgb(image, at_least)
-        if self.image is not None and self._turn is not None:
+        if self._turn is not None:
             image = image.transpose(self._turn)
         return DecodedPhoto(
             image, self.width, self.height, self.format, (*self.problems, *problems)

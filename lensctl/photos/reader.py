@@ -75,8 +75,8 @@ def read_photo(
                 open_photo(stream, path, max_pixels=max_pixels) as photo,
                 reserve(photo.cost()),
             ):
-                facts = read_facts(photo)
                 decoded = photo.decode(at_least)
+                facts = read_facts(photo)  # afterwards, for what a PNG carries behind its pixels
         except PhotoError:
             _check_unchanged(before, file)  # half a file is no fault of the photo's
             raise

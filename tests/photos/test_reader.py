@@ -7,9 +7,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lensctl.errors import PhotoError
 from lensctl.photos import reader
+from lensctl.photos.decode import open_photo
+from lensctl.photos.facts import read_facts
 from lensctl.photos.reader import hash_file, read_photo
 from support.image_files import encoded, exif_bytes, quarters
 
@@ -31,6 +34,51 @@ def test_hash_facts_and_pixels(photo: Path) -> None:
     assert read.image.size == (80, 120)
     status = photo.stat()
     assert (read.size, read.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
+def test_decoding_loses_no_facts(tmp_path: Path, format: str) -> None:
+    exif = exif_bytes(
+        {0x010F: "Acme", 0x0112: 6},
+        {0x9003: "2024:07:01 12:30:05"},
+        {1: "N", 2: (48.0, 51.0, 30.0), 3: "W", 4: (2.0, 17.0, 24.0)},
+    )
+    path = tmp_path / "photo"
+    path.write_bytes(encoded(quarters(1200, 800), format, exif=exif))
+    with path.open("rb") as stream, open_photo(stream, b"", max_pixels=10**7) as photo:
+        before = read_facts(photo)
+    assert before.latitude is not None
+    assert before.taken is not None
+    assert read_photo(bytes(path), at_least=64).facts == before
+
+
+def test_what_a_png_carries_behind_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    early = encoded(quarters(), "PNG", exif=exif_bytes({0x0112: 6, 0x010F: "Acme"}))
+    start, end = early.index(b"eXIf") - 4, early.index(b"IDAT") - 4
+    last = early.index(b"IEND") - 4
+    path.write_bytes(early[:start] + early[end:last] + early[start:end] + early[last:])
+    read = read_photo(bytes(path), at_least=64)
+    assert read.facts is not None
+    assert read.image is not None
+    assert (read.facts.camera, read.facts.orientation) == ("Acme", 6)
+    assert (read.facts.width, read.facts.height) == read.image.size == (80, 120)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+def test_opening_decodes_nothing(tmp_path: Path) -> None:
+    """Memory is reserved between opening a photo and decoding it, so opening must be cheap."""
+
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    path = tmp_path / "photo"
+    for format in ("JPEG", "PNG", "TIFF", "BMP", "GIF", "JPEG2000"):
+        path.write_bytes(encoded(Image.new("RGB", (4000, 3000)), format))
+        before = pages()
+        with path.open("rb") as stream, open_photo(stream, b"", max_pixels=10**8) as photo:
+            read_facts(photo)
+            assert (pages() - before) * os.sysconf("SC_PAGE_SIZE") < 10_000_000, format
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "AVIF", "HEIF", "JPEG2000"])
