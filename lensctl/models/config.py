@@ -8,6 +8,10 @@ from lensctl.models.preprocessing import Preprocessing
 
 FusionKind = Literal["attention", "sum"]
 
+_MAX_SIZE = 2**20
+_MAX_LAYERS = 512
+_SIZES = ("embed_dim", "width", "layers", "heads", "head_width", "patch_size", "image_size")
+
 
 @dataclass(frozen=True)
 class MagicLensConfig:
@@ -47,6 +51,10 @@ class MagicLensConfig:
         for name in ("ffn_width", "pooler_width"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
+        if max(self.layers, self.heads) > _MAX_LAYERS:
+            raise ValueError(f"layers and heads must be at most {_MAX_LAYERS}")
+        if not isinstance(self.backbone, str):
+            check_backbone(self.backbone)
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "MagicLensConfig":
         """The same model reading pixels made in another way."""
@@ -65,6 +73,30 @@ class MagicLensConfig:
         values = dict(values)
         preprocessing = Preprocessing(**values.pop("preprocessing", {}))
         return cls(preprocessing=preprocessing, **values)
+
+
+def check_backbone(backbone: Mapping[str, Any]) -> None:
+    """Refuse what would build something absurd. Raises ValueError."""
+    parts = [backbone, backbone.get("vision_cfg"), backbone.get("text_cfg")]
+    if not all(isinstance(part, Mapping) for part in parts):
+        raise ValueError("a backbone needs embed_dim, vision_cfg and text_cfg")
+    if "embed_dim" not in backbone:
+        raise ValueError("a backbone needs embed_dim")
+    for part in parts:
+        for name, value in part.items():  # type: ignore[union-attr]
+            _check_size(name, value)
+
+
+def _check_size(name: str, value: Any) -> None:
+    values = value if isinstance(value, list | tuple) else [value]
+    for number in values:
+        if name in _SIZES and type(number) is not int:
+            raise ValueError(f"{name} should be a whole number, not {number!r}")
+        limit = _MAX_LAYERS if name == "layers" else _MAX_SIZE
+        if isinstance(number, int) and not 0 <= number <= limit:
+            raise ValueError(f"{name} = {number} is out of range")
+        if name in _SIZES and number == 0:
+            raise ValueError(f"{name} must not be 0")
 
 
 MAGICLENS_BASE = MagicLensConfig(

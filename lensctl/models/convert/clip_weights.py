@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lensctl.errors import CheckpointError
 from lensctl.models.backbone import backbone_config
-from lensctl.models.config import MagicLensConfig
+from lensctl.models.config import MagicLensConfig, check_backbone
 from lensctl.models.preprocessing import Preprocessing
 from lensctl.models.safetensors_file import read_layout
 
@@ -21,6 +21,7 @@ Backbone = str | Mapping[str, Any]
 
 _MAX_CONFIG = 2**20
 _LAYER_NORM_EPS = 1e-5
+_WRONG_JSON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 
 
@@ -56,8 +57,17 @@ def transformers_backbone(config_file: Path) -> dict[str, Any]:
         if config_file.stat().st_size > _MAX_CONFIG:
             raise ValueError(f"it is larger than {_MAX_CONFIG} bytes")
         values = json.loads(config_file.read_text(encoding="utf-8"))
-        return _backbone_of(values)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        backbone = _backbone_of(values)
+        check_backbone(backbone)
+        return backbone
+    except (
+        ArithmeticError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise _refused(config_file, f"{type(error).__name__}: {error}") from error
 
 

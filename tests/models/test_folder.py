@@ -1,0 +1,225 @@
+"""Model folders: whole or not at all, fingerprints, damage, names."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
+from lensctl.models.folder import (
+    CONFIG,
+    WEIGHTS,
+    ModelFolder,
+    check_files,
+    open_folder,
+    save_model_folder,
+)
+from lensctl.models.index_side import choose_device, choose_precision
+from lensctl.models.interface import ScoreCurve
+from lensctl.models.magiclens import MagicLens, MagicLensConfig
+from lensctl.models.preprocessing import Preprocessing
+from lensctl.models.registry import list_models, open_model
+
+TINY = MagicLensConfig(
+    backbone={
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    },
+    preprocessing=Preprocessing(size=32, mode="crop"),
+    layers=1,
+    heads=4,
+)
+
+
+def _module(config: MagicLensConfig = TINY) -> MagicLens:
+    torch.manual_seed(0)
+    return MagicLens(config).eval()
+
+
+def _save(
+    path: Path, module: MagicLens, config: MagicLensConfig = TINY, **more: Any
+) -> ModelFolder:
+    facts = {"name": "tiny", "licence": "Apache-2.0", "description": "a test"}
+    return save_model_folder(module, config, path, **(facts | more))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return _save(tmp_path_factory.mktemp("models") / "tiny", _module())
+
+
+@pytest.fixture
+def copy(saved: ModelFolder, tmp_path: Path) -> Path:
+    shutil.copytree(saved.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_what_is_written_is_read(saved: ModelFolder) -> None:
+    opened = open_folder(saved.path)
+    assert opened.info == saved.info
+    assert opened.info.parameters == sum(p.numel() for p in _module().parameters())
+    assert opened.config.preprocessing == TINY.preprocessing
+    assert {"README.md", "text.onnx", "image.onnx", "fusion.onnx"} <= opened.files.keys()
+    check_files(opened)
+    card = (saved.path / "README.md").read_text()
+    assert "Apache-2.0" in card and saved.info.encoder_fingerprint in card
+
+
+def test_any_dtype_and_mode_is_saved_the_same(saved: ModelFolder, tmp_path: Path) -> None:
+    module = _module().to(torch.bfloat16).train()
+    folder = _save(tmp_path / "half", module)
+    assert module.training and next(module.parameters()).dtype == torch.bfloat16
+    kept = np.ones((1, 32), np.float32)
+    near = folder.query_side().make_targets(kept) @ saved.query_side().make_targets(kept).T
+    assert near > 0.999
+
+
+def test_curves_can_be_given(tmp_path: Path) -> None:
+    curve = ScoreCurve(slope=3.0, midpoint=0.1)
+    assert _save(tmp_path / "m", _module(), curves={"text": curve}).info.curves == {"text": curve}
+
+
+def test_fingerprints_tell_what_changed(saved: ModelFolder, tmp_path: Path) -> None:
+    fusion, backbone, temperature = _module(), _module(), _module()
+    with torch.no_grad():
+        next(fusion.fusion.parameters()).add_(1e-3)
+        backbone.clip.visual.proj.add_(1e-3)
+        temperature.clip.logit_scale.add_(1.0)
+    pixels = replace(TINY, preprocessing=Preprocessing(size=32, mode="pad"))
+    prints = {
+        name: _save(tmp_path / name, module, config).info
+        for name, module, config in (
+            ("same", _module(), TINY),
+            ("temperature", temperature, TINY),
+            ("fusion", fusion, TINY),
+            ("backbone", backbone, TINY),
+            ("pixels", _module(), pixels),
+        )
+    }
+    encoder, lens = saved.info.encoder_fingerprint, saved.info.lens_fingerprint
+    same_encoder = {name for name, i in prints.items() if i.encoder_fingerprint == encoder}
+    same_lens = {name for name, i in prints.items() if i.lens_fingerprint == lens}
+    assert same_encoder == {"same", "temperature", "fusion"}
+    assert same_lens == {"same", "temperature"}
+
+
+def test_an_existing_folder_is_kept(saved: ModelFolder) -> None:
+    with pytest.raises(StorageError, match="exists"):
+        _save(saved.path, _module())
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensctl.models.verify.LEAST_COSINE", 2.0)
+    with pytest.raises(ModelError, match="does not agree"):
+        _save(tmp_path / "m", _module())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "null", '{"format": 2}', "{" * 100_000, "x" * (2**20 + 1)],
+    ids=["empty", "no keys", "list", "null", "other format", "deep", "huge"],
+)
+def test_a_wrong_config(text: str, copy: Path) -> None:
+    (copy / CONFIG).write_text(text)
+    with pytest.raises(ModelError, match="cannot be used"):
+        open_folder(copy)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("model", "layers"), 10**9),
+        (("model", "fusion"), "magic"),
+        (("model", "surprise"), 1),
+        (("model", "backbone", "vision_cfg", "layers"), 10**9),
+        (("model", "backbone", "embed_dim"), "wide"),
+        (("model", "preprocessing", "size"), 10**6),
+        (("model", "preprocessing", "mode"), "stretch"),
+        (("info", "name"), 3),
+        (("info", "embedding_dim"), "32"),
+    ],
+)
+def test_wrong_values(keys: tuple[str, ...], value: object, copy: Path) -> None:
+    values = json.loads((copy / CONFIG).read_text())
+    node = values
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = value
+    (copy / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="cannot be used"):
+        open_folder(copy)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "text.onnx", "fusion.onnx", "empty_text.npy"])
+def test_missing_and_cut_files(name: str, copy: Path) -> None:
+    (copy / name).write_bytes((copy / name).read_bytes()[:-7])
+    _refuses_to_answer(copy)
+    (copy / name).unlink()
+    _refuses_to_answer(copy)
+
+
+def _refuses_to_answer(path: Path) -> None:
+    with pytest.raises(ModelError) as refusal:
+        open_folder(path).query_side().make_queries(np.ones((1, 32), np.float32), ["a"])
+    assert refusal.value.next_step
+
+
+@pytest.mark.parametrize("name", ["text.onnx", "empty_text.npy"])
+def test_garbage_of_the_right_length(name: str, copy: Path) -> None:
+    (copy / name).write_bytes(b"\x80" * (copy / name).stat().st_size)
+    _refuses_to_answer(copy)
+    with pytest.raises(ModelError, match="cannot be used") as refusal:
+        check_files(open_folder(copy))
+    assert "sha256" in refusal.value.why
+
+
+def test_weights_of_another_model(copy: Path) -> None:
+    values = json.loads((copy / CONFIG).read_text())
+    values["model"]["layers"] = 2
+    (copy / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="not those of this model"):
+        open_folder(copy).index_side("cpu", "fp32")
+
+
+def test_names_and_paths(
+    saved: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSCTL_MODELS", str(saved.path.parent))
+    assert open_model("tiny").info == open_model(str(saved.path)).info == saved.info
+    with pytest.raises(ModelError, match="not on this machine") as absent:
+        open_model("magiclens-large")
+    assert absent.value.next_step == "lensctl models pull magiclens-large"
+    with pytest.raises(ModelError, match="no model named"):
+        open_model("nosuch")
+    with pytest.raises(UsageError):
+        open_model("No Such")
+    with pytest.raises(ModelError, match="cannot be used"):
+        open_model(str(tmp_path / "nosuch"))
+
+
+def test_a_damaged_model_is_listed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LENSCTL_MODELS", str(copy.parent))
+    (copy / CONFIG).write_text("{}")
+    listed = {model.name: model for model in list_models()}
+    assert listed["copy"].present and listed["copy"].problem
+    assert listed["mini"].name == list_models()[0].name
+
+
+def test_devices_and_precisions() -> None:
+    assert choose_device("cpu") == "cpu"
+    assert choose_device("auto") in ("cpu", "cuda", "mps")
+    assert choose_precision("auto", "cpu") in ("fp32", "bf16")
+    with pytest.raises(UsageError):
+        choose_device("tpu")
+    with pytest.raises(UsageError):
+        choose_precision("fp8", "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="not available"):
+            choose_device("cuda")
