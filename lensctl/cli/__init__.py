@@ -12,15 +12,19 @@ import typer
 from lensctl import __version__
 from lensctl.cli.check import check
 from lensctl.cli.demo import demo
+from lensctl.cli.duplicates import duplicates
 from lensctl.cli.eval import eval_app
+from lensctl.cli.export import export
 from lensctl.cli.forget import forget
 from lensctl.cli.index import index
 from lensctl.cli.mine import mine
 from lensctl.cli.models import models
 from lensctl.cli.query import query
 from lensctl.cli.relocate import relocate
+from lensctl.cli.shell import shell
 from lensctl.cli.status import status
 from lensctl.cli.train import train_app
+from lensctl.cli.watch import watch
 from lensctl.errors import LensctlError, StorageError
 
 app = typer.Typer(
@@ -52,7 +56,20 @@ def _root(
     pass
 
 
-for _command in (index, query, status, forget, relocate, check, demo, mine):
+for _command in (
+    index,
+    watch,
+    query,
+    shell,
+    duplicates,
+    export,
+    status,
+    forget,
+    relocate,
+    check,
+    demo,
+    mine,
+):
     app.command()(_command)
 app.add_typer(models, name="models")
 app.add_typer(eval_app)

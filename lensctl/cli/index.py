@@ -16,14 +16,14 @@ from lensctl.cli.options import (
     QuietOption,
 )
 from lensctl.cli.terminal import GracefulStop, count, duration, note
-from lensctl.config import load_settings
+from lensctl.config import Settings, load_settings
 from lensctl.errors import UsageError
 from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from lensctl.library.indexer import IndexSummary
+    from lensctl.library.index_run import IndexOptions, IndexSummary
     from lensctl.library.library import Library
 
 _LISTED = 20
@@ -60,7 +60,7 @@ def index(
     Photos are only read. Run it again at any time, also after Ctrl-C or a crash: it goes on.
     """
     from lensctl.library.catalog import absolute
-    from lensctl.library.indexer import Indexer, IndexOptions
+    from lensctl.library.indexer import Indexer
     from lensctl.library.library import Library
     from lensctl.models.registry import open_model
 
@@ -73,12 +73,31 @@ def index(
         exclude=exclude,
     )
     place = Library(settings.library)
-    chosen = [_require_folder(place, folder) for folder in folders or []]
+    chosen = [require_folder(place, folder) for folder in folders or []]
     if not chosen and not place.exists():
         raise UsageError(
             "there is nothing to index yet", next_step="name a folder: lensctl index ~/Photos"
         )
-    options = IndexOptions(
+    options = index_options(settings, retry_errors=retry_errors, batch_size=batch_size)
+    with GracefulStop() as stop, IndexProgress(stop, quiet) as progress:
+        name = model_name(place, settings.model)
+        indexer = Indexer(place, open_model(name), name, options, progress)
+        summary = indexer.run([absolute(folder) for folder in chosen])
+    if as_json:
+        print(json.dumps(_as_json(summary)))
+    elif not quiet:
+        print_summary(summary)
+    if stop.signal:
+        sys.exit(stop.exit_code)
+
+
+def index_options(
+    settings: Settings, *, retry_errors: bool = False, batch_size: int = 0
+) -> "IndexOptions":
+    """How to index, as the settings say."""
+    from lensctl.library.index_run import IndexOptions
+
+    return IndexOptions(
         exclude=settings.exclude,
         retry_errors=retry_errors,
         max_pixels=round(settings.max_megapixels * 1e6),
@@ -87,19 +106,9 @@ def index(
         device=settings.device,
         precision=settings.precision,
     )
-    with GracefulStop() as stop, _Progress(stop, quiet) as progress:
-        name = model_name(place, settings.model)
-        indexer = Indexer(place, open_model(name), name, options, progress)
-        summary = indexer.run([absolute(folder) for folder in chosen])
-    if as_json:
-        print(json.dumps(_as_json(summary)))
-    elif not quiet:
-        _print(summary)
-    if stop.signal:
-        sys.exit(stop.exit_code)
 
 
-def _require_folder(place: "Library", folder: Path) -> Path:
+def require_folder(place: "Library", folder: Path) -> Path:
     """The folder, where it is one or was indexed before (then it may be offline)."""
     from lensctl.library.catalog import absolute
 
@@ -115,7 +124,7 @@ def _require_folder(place: "Library", folder: Path) -> Path:
     )
 
 
-class _Progress:
+class IndexProgress:
     """The progress bar: on a terminal only, and gone when the work is done."""
 
     def __init__(self, stop: GracefulStop, quiet: bool) -> None:
@@ -123,7 +132,7 @@ class _Progress:
         self._quiet = quiet
         self._bar: tqdm | None = None
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "IndexProgress":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,7 +163,8 @@ class _Progress:
         return self._stop.signal != 0
 
 
-def _print(summary: "IndexSummary") -> None:
+def print_summary(summary: "IndexSummary") -> None:
+    """One line on stdout; what went wrong on stderr."""
     parts = [
         (summary.encoded, "encoded"),
         (summary.linked, "known by content"),

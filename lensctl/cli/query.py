@@ -39,14 +39,7 @@ def query(
     null: Annotated[
         bool, typer.Option("-0", "--null", help="Print paths, each ended by NUL, for xargs -0.")
     ] = False,
-    thumbs: Annotated[
-        bool | None,
-        typer.Option(
-            "--thumbs/--no-thumbs",
-            help="Thumbnails in the terminal [default: where it can show them].",
-            show_default=False,
-        ),
-    ] = None,
+    thumbs: options.ThumbsOption = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write the results as one HTML page, too."),

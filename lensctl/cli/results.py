@@ -55,8 +55,9 @@ def print_results(
     paths: bool = False,
     null: bool = False,
     thumbs: bool = False,
+    first: int = 1,
 ) -> None:
-    """Results on stdout, as they were asked for: JSON, paths, or a table."""
+    """Results on stdout, as they were asked for: JSON, paths, or a table numbered from `first`."""
     if as_json:
         from lensctl.show.json_output import to_json
 
@@ -69,11 +70,11 @@ def print_results(
         from lensctl.show.table import print_table
 
         if thumbs and results:
-            print_thumbnails(results)
-        print_table(results, sys.stdout)
+            print_thumbnails(results, first)
+        print_table(results, sys.stdout, first=first)
 
 
-def print_thumbnails(results: "Sequence[Result]") -> None:
+def print_thumbnails(results: "Sequence[Result]", first: int = 1) -> None:
     """A grid of thumbnails where a terminal can show one, else nothing."""
     from lensctl.show.terminal_grid import can_show, print_grid
 
@@ -83,4 +84,4 @@ def print_thumbnails(results: "Sequence[Result]") -> None:
         from lensctl.show.thumb_cache import ThumbnailCache
 
         folder = platformdirs.user_cache_path("lensctl") / "thumbnails"
-        print_grid(results, sys.stdout, ThumbnailCache(folder))
+        print_grid(results, sys.stdout, ThumbnailCache(folder), first=first)

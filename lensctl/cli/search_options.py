@@ -64,3 +64,11 @@ SearchModeOption = Annotated[
     str | None,
     typer.Option("--search", metavar="MODE", help="auto, exact or hnsw [default: auto]."),
 ]
+ThumbsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--thumbs/--no-thumbs",
+        help="Thumbnails in the terminal [default: where it can show them].",
+        show_default=False,
+    ),
+]

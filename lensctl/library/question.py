@@ -45,15 +45,30 @@ def ask_photo(
 
     A photo whose content the library holds is not decoded. Raises PhotoError.
     """
+    embedding, content_id = photo_embedding(side, catalog, lens, photo, max_pixels)
+    vector = side.make_queries(embedding[None], [instruction])[0]
+    kind: QueryKind = "composed" if instruction else "image"
+    return Question(kind, vector, content_id, side.truncated(instruction))
+
+
+def photo_embedding(
+    side: QuerySide,
+    catalog: Catalog,
+    lens: KnownLens | None,
+    photo: Path | BinaryIO,
+    max_pixels: int,
+) -> tuple[Floats, int | None]:
+    """(E,) embedding of a photo, and its content id where the library holds it.
+
+    It is decoded only where the library keeps no embedding of it. Raises PhotoError.
+    """
     content_id = _content_of(catalog, photo) if isinstance(photo, Path) else None
     embedding = None
     if content_id is not None and lens is not None:
         embedding = catalog.embedding(lens.encoder_id, content_id)
     if embedding is None:
         embedding = _encode(side, photo, max_pixels)
-    vector = side.make_queries(embedding[None], [instruction])[0]
-    kind: QueryKind = "composed" if instruction else "image"
-    return Question(kind, vector, content_id, side.truncated(instruction))
+    return embedding, content_id
 
 
 def _content_of(catalog: Catalog, photo: Path) -> int | None:

@@ -10,9 +10,9 @@ from lensctl.errors import NoLibraryError
 from lensctl.library.catalog import Catalog
 from lensctl.library.filters import Filters
 from lensctl.library.library import Library
-from lensctl.library.question import Question, ask_photo, ask_text
+from lensctl.library.question import Question, ask_photo, ask_text, photo_embedding
 from lensctl.library.search import Match, Searcher, SearchMode
-from lensctl.models.interface import Model, QuerySide
+from lensctl.models.interface import Floats, Model, QuerySide
 
 
 class Session:
@@ -54,6 +54,16 @@ class Session:
     def ask_photo(self, photo: Path | BinaryIO, instruction: str = "") -> Question:
         """A question by a photo, and an instruction where it is not empty. Raises PhotoError."""
         return ask_photo(self.side, self.catalog, self._lens, photo, instruction, self._max_pixels)
+
+    def photo_embedding(self, photo: Path) -> tuple[Floats, int | None]:
+        """(E,) embedding of a photo, and its content id where known. Raises PhotoError."""
+        return photo_embedding(self.side, self.catalog, self._lens, photo, self._max_pixels)
+
+    def kept_embedding(self, content_id: int) -> Floats | None:
+        """(E,) embedding that the library keeps of a content, or None."""
+        if self._lens is None:
+            return None
+        return self.catalog.embedding(self._lens.encoder_id, content_id)
 
     def find(
         self,

@@ -20,7 +20,7 @@ def to_json(query: Mapping[str, Any], results: Sequence[Result]) -> str:
 
 def _as_object(result: Result) -> dict[str, Any]:
     known = {
-        **_path(result.path),
+        **path_keys(result.path),
         "score": round(result.score, 6),
         "cosine": round(result.cosine, 6),
         "copies": result.copies,
@@ -39,7 +39,7 @@ def _as_object(result: Result) -> dict[str, Any]:
     return known
 
 
-def _path(path: bytes) -> dict[str, str]:
+def path_keys(path: bytes) -> dict[str, str]:
     """JSON is Unicode: bytes that are not UTF-8 are given in base64 beside a best reading."""
     try:
         return {"path": path.decode("utf-8")}

@@ -43,6 +43,7 @@ class Picture:
         facts: name -> value, shown smaller, in order.
         mark: "query", "good" (right) or "bad" (wrong): a coloured frame and a word.
         score: 0 to 1, shown as a number and a bar.
+        label: the word of the mark, where it should not be "query", "match" or "miss".
         original: the photo that "open original" leads to; only for a sheet read on this machine.
     """
 
@@ -52,6 +53,7 @@ class Picture:
     mark: Mark = ""
     score: float | None = None
     original: Path | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def _picture_cell(picture: Picture, side: int) -> dict[str, Any]:
         "caption": picture.caption,
         "facts": dict(picture.facts),
         "mark": picture.mark,
-        "mark_word": _MARK_WORDS[picture.mark],
+        "mark_word": picture.label or _MARK_WORDS[picture.mark],
         "score": None if picture.score is None else min(max(picture.score, 0.0), 1.0),
         "original": picture.original.absolute().as_uri() if picture.original else "",
         "source": "",

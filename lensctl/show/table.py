@@ -7,17 +7,17 @@ from lensctl.show.names import show_path
 from lensctl.show.result import Result
 
 
-def print_table(results: Sequence[Result], file: TextIO) -> None:
+def print_table(results: Sequence[Result], file: TextIO, *, first: int = 1) -> None:
     """Score, path, when and by which camera; on a terminal as wide as it is."""
     if file.isatty():
-        _print_rich(results, file)
+        _print_rich(results, file, first)
         return
     for result in results:
         file.write(f"{result.score:.3f}\t{show_path(result.path)}\n")
     file.flush()
 
 
-def _print_rich(results: Sequence[Result], file: TextIO) -> None:
+def _print_rich(results: Sequence[Result], file: TextIO, first: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -29,7 +29,7 @@ def _print_rich(results: Sequence[Result], file: TextIO) -> None:
     table.add_column("photo", overflow="fold", ratio=1)
     table.add_column("taken", style="dim", no_wrap=True)
     table.add_column("camera", style="dim", overflow="ellipsis", no_wrap=True, max_width=24)
-    for number, result in enumerate(results, 1):
+    for number, result in enumerate(results, first):
         # Text, not str: a file name may hold what rich would read as markup.
         table.add_row(
             str(number),

@@ -36,7 +36,9 @@ def can_show(file: TextIO) -> bool:
     return file.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def print_grid(results: Sequence[Result], file: TextIO, cache: ThumbnailCache) -> None:
+def print_grid(
+    results: Sequence[Result], file: TextIO, cache: ThumbnailCache, *, first: int = 1
+) -> None:
     """Print numbered thumbnails, as many abreast as the window is wide.
 
     Photos that cannot be read, or whose disk is away, leave an empty frame.
@@ -55,7 +57,9 @@ def print_grid(results: Sequence[Result], file: TextIO, cache: ThumbnailCache) -
     cache.trim()
     grid = _Grid(console, columns, background, TerminalImage)
     for start in range(0, len(results), columns):
-        grid.print_row(start, results[start : start + columns], pictures[start : start + columns])
+        grid.print_row(
+            first + start, results[start : start + columns], pictures[start : start + columns]
+        )
 
 
 class _Grid:
@@ -84,7 +88,7 @@ class _Grid:
         cells = self._width * len(pictures) - _GAP_COLUMNS
         self._console.print(self._terminal_image(strip, width=cells, height=self._height), end="")
         captions = Text(no_wrap=True, overflow="crop")
-        for number, result in enumerate(results, start + 1):
+        for number, result in enumerate(results, start):
             label = f"{number} "
             name = show_path(os.path.basename(result.path))
             room = self._width - _GAP_COLUMNS

@@ -1,0 +1,163 @@
+"""`lensctl duplicates`: photos that are there more than once."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.search_options import FolderOption
+from lensctl.cli.terminal import count, note
+from lensctl.config import Settings, load_settings
+from lensctl.show.names import show_path
+
+if TYPE_CHECKING:
+    from lensctl.library.duplicates import Group, PhotoCopy
+
+
+def duplicates(
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Only copies that are the same byte for byte.")
+    ] = False,
+    folder: FolderOption = None,
+    distance: Annotated[
+        int,
+        typer.Option(
+            metavar="BITS", min=0, max=16, help="How different near copies may look, 0 to 16."
+        ),
+    ] = 6,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of all but the one to keep.")
+    ] = False,
+    null: Annotated[bool, typer.Option("-0", "--null", help="As --paths, each ended by NUL.")] = (
+        False
+    ),
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the groups as a page, too.")
+    ] = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Find photos that are there more than once, and say which one to keep.
+
+    Exact copies, and copies that were resized, recompressed or lightly edited. Nothing is ever
+    deleted.
+    """
+    from lensctl.library.duplicates import wasted_bytes
+
+    settings = load_settings(library=library, model=model)
+    groups = _find(settings, folder, exact=exact, distance=distance)
+    if as_json:
+        print(json.dumps({"groups": [_as_json(group) for group in groups]}, ensure_ascii=False))
+    elif paths or null:
+        _print_paths(groups, b"\0" if null else b"\n")
+    else:
+        _print(groups)
+    if html is not None and groups:
+        _write_page(html, groups)
+    note(f"{count(len(groups), 'group')}, {wasted_bytes(groups) / 1e6:,.1f} MB beyond one of each")
+    if not groups:
+        sys.exit(1)
+
+
+def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int) -> "list[Group]":
+    import numpy as np
+
+    from lensctl.library.catalog import absolute
+    from lensctl.library.duplicates import exact_groups, near_groups
+    from lensctl.library.session import open_session
+
+    place = existing_library(settings.library)
+    under = absolute(folder) if folder is not None else None
+    if exact:
+        with place.reading() as catalog:
+            return exact_groups(catalog, under)
+    with open_session(place, model_for(place, settings.model)) as session:
+        catalog = session.catalog
+        lens = catalog.lens(session.model.info)
+        assert lens is not None
+        file = session.searcher.file(lens, "target")
+        ids = file.ids_at(np.arange(file.header.rows))
+        near = near_groups(
+            catalog, ids, file.vectors, _perceptual_hash, folder=under, max_distance=distance
+        )
+        return [*exact_groups(catalog, under), *near]
+
+
+def _perceptual_hash(photo: "PhotoCopy") -> int | None:
+    from lensctl.errors import PhotoError
+    from lensctl.photos.decode import decode
+    from lensctl.photos.near_duplicates import perceptual_hash
+
+    try:
+        return perceptual_hash(decode(photo.path, at_least=64).image)
+    except PhotoError as error:
+        note(f"not compared: {show_path(photo.path)}: {error.what}")
+        return None
+
+
+def _print(groups: "list[Group]") -> None:
+    for group in groups:
+        print(f"{group.kind}, {count(len(group.photos), 'photo')}")
+        for number, photo in enumerate(group.photos):
+            mark = "keep" if number == 0 else "    "
+            print(f"  {mark}  {show_path(photo.path)}  ({_told(photo)})")
+
+
+def _told(photo: "PhotoCopy") -> str:
+    return f"{photo.width} x {photo.height} {photo.format}, {photo.size / 1e6:,.2f} MB"
+
+
+def _print_paths(groups: "list[Group]", end: bytes) -> None:
+    for group in groups:
+        for photo in group.photos[1:]:
+            sys.stdout.buffer.write(photo.path + end)
+
+
+def _as_json(group: "Group") -> dict[str, Any]:
+    from lensctl.show.json_output import path_keys
+
+    return {
+        "kind": group.kind,
+        "photos": [
+            {
+                **path_keys(photo.path),
+                "keep": number == 0,
+                "size": photo.size,
+                "width": photo.width,
+                "height": photo.height,
+                "format": photo.format,
+            }
+            for number, photo in enumerate(group.photos)
+        ],
+    }
+
+
+def _write_page(html: Path, groups: "list[Group]") -> None:
+    from lensctl.show.sheet import Picture, Section, write_sheet
+
+    sections = [
+        Section(
+            f"{group.kind}: {count(len(group.photos), 'photo')}",
+            pictures=[
+                Picture(
+                    Path(os.fsdecode(photo.path)),
+                    show_path(photo.path),
+                    {"size": _told(photo)},
+                    mark="good" if number == 0 else "",
+                    label="keep" if number == 0 else "",
+                )
+                for number, photo in enumerate(group.photos)
+            ],
+        )
+        for group in groups
+    ]
+    write_sheet(
+        html, "Duplicates", sections, subtitle=count(len(groups), "group"), picture_side=480
+    )
+    note(f"wrote {html}")

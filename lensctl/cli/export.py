@@ -1,0 +1,75 @@
+"""`lensctl export`: the results of a query, copied or linked into a folder."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lensctl.cli import search_options as options
+from lensctl.cli.asking import read_filters, read_question
+from lensctl.cli.finding import find
+from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.terminal import count, note
+from lensctl.config import load_settings
+from lensctl.show.names import show_path
+
+
+def export(
+    what: options.WhatArgument = None,
+    instruction: options.InstructionArgument = None,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="DIR", help="Where to; made where it is missing.")
+    ] = ...,  # type: ignore[assignment]
+    link: Annotated[bool, typer.Option("--link", help="Symbolic links instead of copies.")] = False,
+    image: options.ImageOption = None,
+    text: options.TextOption = None,
+    results: options.ResultsOption = None,
+    folder: options.FolderOption = None,
+    after: options.AfterOption = None,
+    before: options.BeforeOption = None,
+    camera: options.CameraOption = None,
+    near: options.NearOption = None,
+    place: options.PlaceOption = None,
+    file_type: options.TypeOption = None,
+    min_score: options.MinScoreOption = None,
+    include_self: options.IncludeSelfOption = False,
+    search: options.SearchModeOption = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Copy the results of a query into a folder; nothing there is overwritten.
+
+    A photo of a name that is taken becomes name-2; one that is there already is left alone. Prints
+    where each photo lies now.
+
+    lensctl export img.jpg "inside view of" -k 30 --to ~/churches
+    """
+    settings = load_settings(
+        library=library, model=model, results=results, search=search, min_score=min_score
+    )
+    asked = read_question(what, instruction, image, text)
+    filters = read_filters(folder, after, before, camera, near, file_type, place)
+    matches = find(settings, asked, filters, include_self=include_self)
+    placed = _place([match.facts.path for match in matches], to, link=link) if matches else 0
+    if not placed:
+        sys.exit(1)
+
+
+def _place(paths: list[bytes], to: Path, *, link: bool) -> int:
+    """How many photos lie in the folder now; the others are named on stderr."""
+    from lensctl.show.copying import place_copy, place_link
+
+    to.mkdir(parents=True, exist_ok=True)
+    placed = 0
+    for path in paths:
+        source = Path(os.fsdecode(path))
+        if not source.is_file():
+            note(f"not exported: {show_path(path)}: it is away or gone")
+            continue
+        place = place_link(source, to) if link else place_copy(source, to)
+        sys.stdout.buffer.write(os.fsencode(place) + b"\n")
+        placed += 1
+    note(f"{count(placed, 'photo')} in {to}")
+    return placed

@@ -1,0 +1,263 @@
+"""`lensctl shell`: search, look, refine, with the model kept in memory."""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from lensctl.cli import search_options as options
+from lensctl.cli.asking import read_filters
+from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.results import as_results, print_results
+from lensctl.cli.shell_language import FILTERS, HELP, Command, Search, parse
+from lensctl.cli.terminal import count, note
+from lensctl.config import Settings, load_settings
+from lensctl.errors import LensctlError, UsageError
+
+if TYPE_CHECKING:
+    from lensctl.library.filters import Filters
+    from lensctl.library.search import Match, SearchMode
+    from lensctl.library.session import Session
+
+
+def shell(
+    results: options.ResultsOption = None,
+    min_score: options.MinScoreOption = None,
+    search: options.SearchModeOption = None,
+    thumbs: options.ThumbsOption = None,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+) -> None:
+    """Search and refine: type words, then a result's number and what to change.
+
+    Lines are read from stdin where it is not a terminal. Inside, type: help
+    """
+    from lensctl.library.session import open_session
+
+    settings = load_settings(
+        library=library,
+        model=model,
+        results=results,
+        min_score=min_score,
+        search=search,
+        thumbs=thumbs,
+    )
+    place = existing_library(settings.library)
+    mode = cast("SearchMode", settings.search)
+    pixels = round(settings.max_megapixels * 1e6)
+    chosen = model_for(place, settings.model)
+    with open_session(place, chosen, mode=mode, resident=True, max_pixels=pixels) as session:
+        conversation = Conversation(session, settings)
+        for line in _lines(place.folder):
+            try:
+                if not conversation.take(line):
+                    break
+            except LensctlError as error:
+                note("\n".join(error.lines()))
+
+
+@dataclass
+class Turn:
+    """One question and what was found so far."""
+
+    line: str
+    search: Search
+    photos: tuple[int | Path, ...]
+    filters: "Filters"
+    told_limits: str
+    matches: "list[Match]" = field(default_factory=list)
+    start: int = 0
+    wanted: int = 0
+
+
+@dataclass
+class Conversation:
+    """What was asked and answered; commands act on the last answer."""
+
+    session: "Session"
+    settings: Settings
+    turns: list[Turn] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    limits: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._shown = self.settings.results
+        self._filters = _read_limits({})
+
+    def take(self, line: str) -> bool:
+        """Act on a line; False ends the shell. Raises LensctlError."""
+        meaning = parse(line)
+        if isinstance(meaning, Search):
+            self.asked.append(line.strip())
+            self._answer(line.strip(), meaning)
+        elif meaning is not None:
+            return self._obey(meaning)
+        return True
+
+    def _obey(self, command: Command) -> bool:
+        if command.name in FILTERS:
+            self._limit(command)
+            return True
+        actions = {
+            "help": lambda: print(HELP, end=""),
+            "history": self._print_history,
+            "more": self._more,
+            "back": self._back,
+            "open": lambda: _launch(self._match(int(command.value))),
+            "clear": self._clear,
+            "k": lambda: self._set_shown(command.value),
+            "html": lambda: self._write_page(Path(command.value).expanduser()),
+            "quit": lambda: None,
+        }
+        actions[command.name]()
+        return command.name != "quit"
+
+    def _answer(self, line: str, search: Search) -> None:
+        photos = tuple(
+            self._match(one).facts.content_id if isinstance(one, int) else one
+            for one in search.photos
+        )
+        turn = Turn(line, search, photos, self._filters, self._told_limits())
+        self._find(turn, self._shown)
+        self.turns.append(turn)
+
+    def _find(self, turn: Turn, wanted: int) -> None:
+        """Search for `wanted` results and show those after `turn.start`."""
+        from lensctl.library.composition import compose, find_composed
+
+        started = time.monotonic()
+        question = compose(self.session, turn.photos, turn.search.words, turn.search.without)
+        if question.cut:
+            note("the words are longer than the model reads: the end is left out")
+        turn.wanted = wanted
+        turn.matches = find_composed(
+            self.session, question, wanted, turn.filters, self.settings.min_score
+        )
+        seconds = time.monotonic() - started
+        self._print(turn)
+        note(f"{count(len(turn.matches), 'photo')} in {1000 * seconds:.0f} ms{turn.told_limits}")
+
+    def _print(self, turn: Turn) -> None:
+        found = as_results(turn.matches[turn.start :])
+        print_results({}, found, thumbs=self.settings.thumbs, first=turn.start + 1)
+
+    def _more(self) -> None:
+        turn = self._last()
+        if len(turn.matches) < turn.wanted:
+            raise UsageError("there are no more results", next_step="search for something else")
+        turn.start = len(turn.matches)
+        self._find(turn, turn.start + self._shown)
+
+    def _back(self) -> None:
+        if len(self.turns) < 2:
+            raise UsageError("there is no answer before this one", next_step="search, then refine")
+        self.turns.pop()
+        turn = self.turns[-1]
+        turn.start = 0
+        note(f"back to: {turn.line}")
+        self._print(turn)
+
+    def _print_history(self) -> None:
+        for number, line in enumerate(self.asked, 1):
+            print(f"{number:3}  {line}")
+
+    def _clear(self) -> None:
+        self.limits = {}
+        self._filters = _read_limits({})
+        note("no restrictions")
+
+    def _set_shown(self, value: str) -> None:
+        if not value.isdecimal() or not 0 < int(value) <= 1000:
+            raise UsageError(f"/k {value} is not a number from 1 to 1000", next_step="/k 20")
+        self._shown = int(value)
+
+    def _limit(self, command: Command) -> None:
+        limits = {name: value for name, value in self.limits.items() if name != command.name}
+        if command.value:
+            limits[command.name] = command.value
+        self._filters = _read_limits(limits)
+        self.limits = limits
+        note(self._told_limits().lstrip(", ") or "no restrictions")
+
+    def _told_limits(self) -> str:
+        return "".join(f", /{name} {value}" for name, value in self.limits.items())
+
+    def _write_page(self, path: Path) -> None:
+        from lensctl.show.query_sheet import write_query_sheet
+
+        turn = self._last()
+        photo = turn.photos[0] if turn.photos else None
+        if isinstance(photo, int):
+            facts = self.session.catalog.describe([photo])
+            photo = Path(os.fsdecode(facts[photo].path)) if photo in facts else None
+        write_query_sheet(path, photo, turn.search.words or turn.line, as_results(turn.matches))
+        note(f"wrote {path}")
+
+    def _match(self, number: int) -> "Match":
+        matches = self._last().matches
+        if not 1 <= number <= len(matches):
+            raise UsageError(
+                f"there is no result {number}",
+                why=f"the last answer has {count(len(matches), 'result')}",
+                next_step='type: more; a line in quotes is searched for as words: "3 cats"',
+            )
+        return matches[number - 1]
+
+    def _last(self) -> Turn:
+        if not self.turns:
+            raise UsageError("nothing was searched for yet", next_step="type: red barn in snow")
+        return self.turns[-1]
+
+
+def _read_limits(limits: dict[str, str]) -> "Filters":
+    return read_filters(
+        Path(limits["in"]).expanduser() if "in" in limits else None,
+        *(limits.get(name) for name in ("after", "before", "camera", "near", "type", "place")),
+    )
+
+
+def _launch(match: "Match") -> None:
+    import typer
+
+    path = os.fsdecode(match.facts.path)
+    if typer.launch(path) != 0:
+        raise UsageError(f"no viewer could be started for {path}", next_step="open it yourself")
+
+
+def _lines(folder: Path) -> Iterator[str]:
+    """Lines as they are typed, with history and completion on a terminal."""
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+
+    words = [f"/{name}" for name in (*FILTERS, "k", "html", "clear")]
+    words += ["open", "more", "back", "history", "help", "quit"]
+    completer = WordCompleter(words, sentence=True)
+    session: PromptSession[str] = PromptSession(
+        "lensctl> ", history=_history(folder), completer=completer, complete_while_typing=False
+    )
+    note("type what to find, then a number and what to change; help for more, Ctrl-D to end")
+    while True:
+        try:
+            yield session.prompt()
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return
+
+
+def _history(folder: Path):  # type: ignore[no-untyped-def]
+    """What was typed in earlier shells: as private as the library, and kept beside it."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    path = folder / "shell-history"
+    with contextlib.suppress(OSError):
+        path.touch(mode=0o600)
+    return FileHistory(path) if os.access(path, os.W_OK) else InMemoryHistory()

@@ -1,0 +1,107 @@
+"""`lensctl watch`: keep a library current while photos come and go."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lensctl.cli.index import IndexProgress, index_options, print_summary, require_folder
+from lensctl.cli.opening import model_name
+from lensctl.cli.options import DeviceOption, LibraryOption, ModelOption, PrecisionOption
+from lensctl.cli.terminal import GracefulStop, note
+from lensctl.config import Settings, load_settings
+from lensctl.errors import LibraryBusyError, NoLibraryError, StorageError
+from lensctl.show.names import show_path
+
+if TYPE_CHECKING:
+    from lensctl.library.index_run import IndexSummary
+    from lensctl.library.library import Library
+    from lensctl.library.watching import FolderWatch
+
+
+def watch(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DIR", help="Folders to watch; none: all that were indexed."),
+    ] = None,
+    quiet_seconds: Annotated[
+        float, typer.Option("--after-quiet", metavar="SECONDS", help="Wait for so much quiet.")
+    ] = 2.0,
+    rescan_minutes: Annotated[
+        float,
+        typer.Option("--rescan", metavar="MINUTES", help="Look through everything so often; 0: no"),
+    ] = 60.0,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="Look for changes instead of being told of them.")
+    ] = False,
+    library: LibraryOption = None,
+    model: ModelOption = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Leave out what matches (gitignore rules); repeatable."),
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Index folders, and index again whenever photos come, change or go. Ctrl-C ends it.
+
+    A disk that is unmounted is waited for; nothing is forgotten. Changes that other machines make
+    on a network share are found by --rescan.
+    """
+    from lensctl.library.catalog import absolute
+    from lensctl.library.library import Library
+    from lensctl.library.watching import FolderWatch, WatchOptions
+
+    settings = load_settings(
+        library=library, model=model, exclude=exclude, device=device, precision=precision
+    )
+    place = Library(settings.library)
+    chosen = [absolute(require_folder(place, folder)) for folder in folders or []]
+    roots = chosen or _indexed_folders(place)
+    options = WatchOptions(quiet=quiet_seconds, rescan=rescan_minutes * 60, poll=poll)
+    with GracefulStop() as stop:
+        watched = FolderWatch(roots, place.folder, options, note)
+        try:
+            _follow(watched, place, settings, stop)
+        finally:
+            watched.close()
+    sys.exit(stop.exit_code)
+
+
+def _indexed_folders(place: "Library") -> list[bytes]:
+    place.require()
+    with place.reading() as catalog:
+        folders = [path for _, path in catalog.roots()]
+    if not folders:
+        raise NoLibraryError("no folder was indexed yet", next_step="lensctl watch ~/Photos")
+    return folders
+
+
+def _follow(
+    watched: "FolderWatch", place: "Library", settings: Settings, stop: GracefulStop
+) -> None:
+    """Index whatever changed, until asked to stop; the model is loaded once."""
+    from lensctl.library.indexer import Indexer
+    from lensctl.models.registry import open_model
+
+    name = model_name(place, settings.model)
+    model = open_model(name)
+    note("watching; press Ctrl-C to end")
+    while folders := watched.wait(lambda: stop.signal != 0):
+        try:
+            with IndexProgress(stop, quiet=False) as progress:
+                indexer = Indexer(place, model, name, index_options(settings), progress)
+                _tell(indexer.run(folders), folders)
+        except (LibraryBusyError, StorageError) as error:
+            note("\n".join(error.lines()))
+            watched.touch(folders)
+
+
+def _tell(summary: "IndexSummary", folders: list[bytes]) -> None:
+    """Say what was done; nothing where nothing was, as after a rescan."""
+    news = (summary.encoded, summary.linked, summary.moved, summary.gone, summary.excluded)
+    if any(news) or summary.unreadable or summary.offline_folders:
+        note(", ".join(show_path(folder) for folder in folders))
+        print_summary(summary)
+        sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""Questions made of several photos, and of what should not be there.
+
+Neither is trained for: the model knows one photo and one instruction. Several photos are the mean
+of their query vectors. "Not" moves the query away from the direction in which the unwanted words
+would move it; it lowers what resembles them and excludes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lensctl.errors import NoLibraryError
+from lensctl.library.filters import Filters
+from lensctl.library.search import Match
+from lensctl.library.session import Session
+from lensctl.models.interface import Floats, QueryKind
+
+AWAY = 0.5
+"""How far "not" moves, in lengths of the direction; more of it leaves what was asked for."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A query vector made of parts.
+
+    Attributes:
+        vector: (D,) for kinds image and composed, (T,) for text; unit length.
+        content_ids: of the photos it is made of, left out of the answer.
+        cut: whether words were longer than the model reads.
+    """
+
+    kind: QueryKind
+    vector: Floats
+    content_ids: tuple[int, ...]
+    cut: bool
+
+
+def compose(
+    session: Session, photos: Sequence[int | Path], words: str = "", without: str = ""
+) -> Composition:
+    """A question by any number of photos, words, and words that should not apply.
+
+    Args:
+        photos: content ids of the library, or files.
+        words: an instruction where there are photos, else what to search for.
+        without: what to move away from; may be empty.
+
+    Raises PhotoError, and NoLibraryError where a content has no vector.
+    """
+    side = session.side
+    cut = side.truncated(words) or side.truncated(without)
+    if not photos:
+        vector = side.encode_texts([words])[0]
+        away = side.encode_texts([without])[0] if without else 0.0
+        return Composition("text", _unit(vector - AWAY * away), (), cut)
+    known = [_embedding(session, photo) for photo in photos]
+    embeddings = np.stack([embedding for embedding, _ in known])
+    vectors = side.make_queries(embeddings, [words] * len(known))
+    if without:
+        moved = side.make_queries(embeddings, [without] * len(known))
+        vectors = vectors - AWAY * (moved - side.make_queries(embeddings, [""] * len(known)))
+    return Composition(
+        "composed" if words or without else "image",
+        _unit(vectors.mean(axis=0)),
+        tuple(content_id for _, content_id in known if content_id is not None),
+        cut,
+    )
+
+
+def find_composed(
+    session: Session, question: Composition, count: int, filters: Filters, min_relevance: float
+) -> list[Match]:
+    """The best matches, best first, without the photos that the question is made of."""
+    return session.searcher.search(
+        question.vector,
+        question.kind,
+        count,
+        filters=filters,
+        leave_out=question.content_ids,
+        min_relevance=min_relevance,
+    )
+
+
+def _embedding(session: Session, photo: int | Path) -> tuple[Floats, int | None]:
+    if isinstance(photo, Path):
+        return session.photo_embedding(photo)
+    embedding = session.kept_embedding(photo)
+    if embedding is None:
+        raise NoLibraryError(
+            "this photo is no longer in the library", next_step="search again, then refine"
+        )
+    return embedding, photo
+
+
+def _unit(vector: Floats) -> Floats:
+    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)

@@ -1,0 +1,193 @@
+"""Folders observed for changes, through unmounts and back.
+
+The system tells of changes where it can (inotify, FSEvents); a network share changed by another
+machine tells nothing, so everything is also looked through from time to time. A folder that
+vanishes and returns, as an unmounted disk does, is observed anew: an observer of a folder that is
+gone stays deaf for ever.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from watchdog.events import (
+    FileClosedNoWriteEvent,
+    FileOpenedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+from watchdog.observers.polling import PollingObserver
+
+from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
+from lensctl.photos.rules import IGNORE_FILE
+
+TICK_SECONDS = 0.5
+LOOK_SECONDS = 5.0
+"""How often a folder is checked for having vanished or come back."""
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """Seconds: of quiet before acting, at most until acting, between full looks; 0 for never."""
+
+    quiet: float = 2.0
+    patience: float = 30.0
+    rescan: float = 3600.0
+    poll: bool = False
+
+
+class FolderWatch:
+    """Which of some folders changed, told after things went quiet.
+
+    Args:
+        folders: absolute paths.
+        ignore: a folder inside them whose changes are our own: the library.
+        note: is told what a person should know.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[bytes],
+        ignore: Path,
+        options: WatchOptions,
+        note: Callable[[str], None],
+    ) -> None:
+        self._roots = [_Root(folder) for folder in folders]
+        self._ignore = os.fsencode(ignore.resolve()) + b"/"
+        self._options = options
+        self._note = note
+        self._observer = self._start_observer()
+
+    def close(self) -> None:
+        """Stop observing."""
+        self._observer.stop()
+        self._observer.join(timeout=5)
+
+    def wait(self, wants_stop: Callable[[], bool]) -> list[bytes]:
+        """Block until folders changed and are quiet again; empty where asked to stop."""
+        looked = 0.0
+        while not wants_stop():
+            now = time.monotonic()
+            if now - looked >= LOOK_SECONDS:
+                looked = now
+                for root in self._roots:
+                    self._look(root)
+            due = [root for root in self._roots if root.is_due(now, self._options)]
+            if due:
+                for root in due:
+                    root.settle(now)
+                return [root.folder for root in due]
+            time.sleep(TICK_SECONDS)
+        return []
+
+    def touch(self, folders: Sequence[bytes]) -> None:
+        """Have folders told again: what was to be done for them could not be done now."""
+        for root in self._roots:
+            if root.folder in folders:
+                root.touch()
+
+    def _look(self, root: "_Root") -> None:
+        """Observe a folder that came back, or was replaced; let go of one that vanished."""
+        identity = _identity(root.folder)
+        if identity == root.identity:
+            return
+        if root.watch is not None:
+            self._observer.unschedule(root.watch)
+            root.watch = None
+        if identity is not None:
+            root.watch = self._observe(root)
+        elif root.identity is not None:
+            self._note(f"away: {os.fsdecode(root.folder)}; waiting for it to come back")
+        root.identity = identity
+        root.touch()
+
+    def _observe(self, root: "_Root") -> ObservedWatch | None:
+        handler = _Handler(root, self._ignore)
+        try:
+            return self._observer.schedule(handler, os.fsdecode(root.folder), recursive=True)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            # inotify's limit on watched folders; polling has none, and is slower.
+            self._note(f"{error.strerror}: looking for changes by polling instead")
+            self._observer.stop()
+            self._observer = self._start_observer(poll=True)
+            return self._observer.schedule(handler, os.fsdecode(root.folder), recursive=True)
+
+    def _start_observer(self, *, poll: bool = False) -> BaseObserver:
+        polling = poll or self._options.poll
+        observer = PollingObserver(timeout=LOOK_SECONDS) if polling else Observer()
+        observer.start()
+        for root in self._roots:
+            root.watch = root.identity = None
+        return observer
+
+
+@dataclass
+class _Root:
+    """A folder, and when it changed."""
+
+    folder: bytes
+    identity: tuple[int, int] | None = None
+    watch: ObservedWatch | None = None
+    first_change: float = 0.0
+    last_change: float = 0.0
+    settled: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def touch(self) -> None:
+        now = time.monotonic()
+        with self.lock:
+            self.first_change = self.first_change or now
+            self.last_change = now
+
+    def is_due(self, now: float, options: WatchOptions) -> bool:
+        with self.lock:
+            if options.rescan and now - self.settled >= options.rescan:
+                return True
+            if not self.first_change:
+                return False
+            is_quiet = now - self.last_change >= options.quiet
+            return is_quiet or now - self.first_change >= options.patience
+
+    def settle(self, now: float) -> None:
+        with self.lock:
+            self.first_change = self.last_change = 0.0
+            self.settled = now
+
+
+class _Handler(FileSystemEventHandler):
+    """Notes changes that could concern a photo."""
+
+    def __init__(self, root: _Root, ignore: bytes) -> None:
+        self._root = root
+        self._ignore = ignore
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if isinstance(event, FileOpenedEvent | FileClosedNoWriteEvent):
+            return
+        if event.is_directory and event.event_type == "modified":
+            return
+        paths = [os.fsencode(path) for path in (event.src_path, event.dest_path) if path]
+        if any(self._concerns(path, event.is_directory) for path in paths):
+            self._root.touch()
+
+    def _concerns(self, path: bytes, is_folder: bool) -> bool:
+        if (path + b"/").startswith(self._ignore):
+            return False
+        name = os.path.basename(path)
+        return is_folder or name == os.fsencode(IGNORE_FILE) or ending_of(name) in PHOTO_ENDINGS
+
+
+def _identity(folder: bytes) -> tuple[int, int] | None:
+    """Device and inode of a folder; None where it is away."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
