@@ -1,7 +1,6 @@
 """Stage *annotate*: vectors, labels and captions for every distinct image and description."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,6 @@ from lensctl_training.mining.workspace import Part, Workspace
 
 IMAGE_VECTORS = "images.npy"
 TEXT_VECTORS = "texts.npy"
-TEXTS = "texts.json"
 
 
 def run_annotate(workspace: Workspace, config: MineConfig, part: Part, out: Path) -> Funnel:
@@ -41,8 +39,9 @@ def run_annotate(workspace: Workspace, config: MineConfig, part: Part, out: Path
     np.save(out / IMAGE_VECTORS, vectors.astype(np.float16))
     rows = {sha256: row for row, sha256 in enumerate(images)}
     annotated = [_annotated(group, rows, labels, captions) for group in groups]
+    annotated, text_vectors = _read_words(annotated, config)
+    np.save(out / TEXT_VECTORS, text_vectors.astype(np.float16))
     write_rows(out / ROWS, annotated)
-    _write_texts(annotated, config, out)
     return funnel
 
 
@@ -86,19 +85,21 @@ def _pixels(path: Path, side: IndexSide) -> Floats:
     return side.preprocess(decode(path, at_least=2 * side.info.image_size).image)
 
 
-def _write_texts(groups: Iterable[Group], config: MineConfig, out: Path) -> None:
+def _read_words(groups: Sequence[Group], config: MineConfig) -> tuple[list[Group], Floats]:
+    """The groups with the row of each picture's description, and the descriptions' vectors."""
     texts = list(dict.fromkeys(describe(p) for group in groups for p in group.pictures))
+    rows = {text: row for row, text in enumerate(texts)}
     side = _query_side(config.model)
     pieces = [np.zeros((0, side.info.text_dim), np.float32)]
     pieces += [side.encode_texts(batch) for batch in in_batches(texts, config.batch_size)]
-    np.save(out / TEXT_VECTORS, np.concatenate(pieces).astype(np.float16))
-    (out / TEXTS).write_text(json.dumps(texts), encoding="utf-8")
-
-
-def read_texts(folder: Path) -> dict[str, Floats]:
-    """Description -> unit vector, as `run_annotate` wrote them."""
-    texts = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
-    return dict(zip(texts, np.load(folder / TEXT_VECTORS).astype(np.float32), strict=True))
+    worded = [
+        replace(
+            group,
+            pictures=tuple(replace(p, text_vector=rows[describe(p)]) for p in group.pictures),
+        )
+        for group in groups
+    ]
+    return worded, np.concatenate(pieces)
 
 
 def in_batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -1,11 +1,24 @@
 """Captions of images: none, open_clip's CoCa, or a vision model behind an endpoint."""
 
+import base64
+import io
 from collections.abc import Sequence
-from typing import Protocol
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
 
+from lensctl.errors import UsageError
+from lensctl.photos.decode import decode
 from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
 from lensctl_training.mining.funnel import Funnel
+from lensctl_training.mining.prompts import CAPTION_SCHEMA, caption_messages
+from lensctl_training.mining.text import collapse
 from lensctl_training.mining.workspace import Workspace
+
+_SIDE = 512
+_COCA = "open_clip:"
 
 
 class Captioner(Protocol):
@@ -23,6 +36,93 @@ class NoCaptioner:
         return {}
 
 
+class EndpointCaptioner:
+    """A vision model behind an OpenAI-compatible address."""
+
+    def __init__(self, workspace: Workspace, config: MineConfig) -> None:
+        if not config.captioner_model:
+            raise UsageError("which model captions?", next_step="add --captioner-model")
+        self._workspace = workspace
+        self._settings = config.instruct
+        self._endpoint = EndpointSettings(
+            address=config.captioner,
+            model=config.captioner_model,
+            timeout_s=config.instruct.timeout_s,
+            tries=config.instruct.tries,
+            max_tokens=100,
+            requests_per_minute=config.instruct.requests_per_minute,
+        )
+
+    def caption(self, images: Sequence[str], funnel: Funnel) -> dict[str, str]:
+        cache = self._workspace.folder / "replies"
+        with (
+            Endpoint(self._endpoint, cache) as endpoint,
+            ThreadPoolExecutor(self._settings.concurrency) as threads,
+        ):
+            said = threads.map(lambda sha256: self._one(sha256, endpoint, funnel), images)
+            return {sha256: text for sha256, text in zip(images, said, strict=True) if text}
+
+    def _one(self, sha256: str, endpoint: Endpoint, funnel: Funnel) -> str:
+        image = _data_address(self._workspace.image_path(sha256))
+        try:
+            answer = endpoint.ask(caption_messages(image), CAPTION_SCHEMA, funnel)
+        except UnansweredError:
+            return ""  # counted by the endpoint; the page's words remain
+        return collapse(answer["caption"])
+
+
+class CocaCaptioner:
+    """open_clip's CoCa, on the machine itself. Weights must be here: a file, or open_clip's
+    cache; see open_clip's list of pretrained models for names and licences."""
+
+    def __init__(self, workspace: Workspace, config: MineConfig) -> None:
+        name, _, weights = config.captioner.removeprefix(_COCA).partition("/")
+        if not name or not weights:
+            raise UsageError(f"{config.captioner} is not open_clip:MODEL/PRETRAINED")
+        self._workspace = workspace
+        self._name, self._weights, self._batch = name, weights, config.batch_size
+
+    def caption(self, images: Sequence[str], funnel: Funnel) -> dict[str, str]:
+        import torch
+        from open_clip import decode as as_text
+
+        model, preprocess = _load_coca(self._name, self._weights)
+        captions: dict[str, str] = {}
+        for start in range(0, len(images), self._batch):
+            batch = images[start : start + self._batch]
+            pixels = [preprocess(_image(self._workspace.image_path(each))) for each in batch]
+            with torch.inference_mode():
+                written = model.generate(torch.stack(pixels))
+            for sha256, tokens in zip(batch, written, strict=True):
+                text = as_text(tokens).split("<end_of_text>")[0].replace("<start_of_text>", "")
+                captions[sha256] = collapse(text)
+        return captions
+
+
+@cache
+def _load_coca(name: str, weights: str) -> tuple[Any, Any]:
+    import open_clip
+
+    model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights)
+    return model.eval(), preprocess
+
+
+def _image(path: Path) -> Any:
+    return decode(path, at_least=_SIDE).image
+
+
+def _data_address(path: Path) -> str:
+    image = _image(path)
+    image.thumbnail((_SIDE, _SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
 def open_captioner(workspace: Workspace, config: MineConfig) -> Captioner:
     """The captioner that the settings name."""
-    return NoCaptioner()
+    if not config.captioner:
+        return NoCaptioner()
+    if config.captioner.startswith(_COCA):
+        return CocaCaptioner(workspace, config)
+    return EndpointCaptioner(workspace, config)

@@ -44,7 +44,7 @@ def objection(instruction: str, pair: Pair, max_words: int) -> str:
     return ""
 
 
-_EMPTY = frozenset("the a an of".split())
+_EMPTY = frozenset(["the", "a", "an", "of"])
 
 
 def copies(instruction: str, target: Picture) -> bool:

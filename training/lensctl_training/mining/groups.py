@@ -107,9 +107,7 @@ class _Sifter:
         funnel.leave("images", len(distinct))
         return Group(page.url, page.site, page.title, page.language, tuple(distinct))
 
-    def _picture(
-        self, page: Page, mention: Mention, taken: set[str]
-    ) -> tuple[Picture | None, str]:
+    def _picture(self, page: Page, mention: Mention, taken: set[str]) -> tuple[Picture | None, str]:
         url, sha256, reason = self._file(mention)
         reason = reason_by_words(mention, url or mention.urls[0]) or reason
         if reason:

@@ -17,16 +17,16 @@ from lensctl_training.mining.config import PageLimits
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.language import guess_language
 from lensctl_training.mining.records import Mention, Page
-from lensctl_training.mining.text import collapse, cut
+from lensctl_training.mining.text import collapse, cut, word_set
 from lensctl_training.mining.urls import absolute, site_of
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]+)", re.IGNORECASE)
 
 # Elements that have no end tag, or whose end is implied by the next one: they do not nest.
-_FLAT = frozenset(
-    "area base br col embed hr img input link meta source track wbr param p li dt dd tr td th "
-    "tbody thead tfoot option optgroup colgroup caption html head body".split()
+_FLAT = word_set(
+    "area base br col embed hr img input link meta source track wbr param p li dt dd tr td "
+    "th tbody thead tfoot option optgroup colgroup caption html head body"
 )
 _SILENT = frozenset(["script", "style", "template", "noscript", "svg", "math", "textarea"])
 _REGIONS = frozenset(["nav", "header", "footer", "aside"])
@@ -97,7 +97,8 @@ def read_page(html: str, url: str, limits: PageLimits, funnel: Funnel) -> Page |
     if not mentions:
         funnel.reject("pages", "no images")
         return None
-    title = cut(collapse(tree.css_first("title").text()), 200) if tree.css_first("title") else ""
+    heading = tree.css_first("title")
+    title = cut(collapse(heading.text()), 200) if heading is not None else ""
     return Page(url, site_of(url), title, _language(tree, outline), tuple(mentions))
 
 

@@ -48,9 +48,7 @@ def reason_by_words(mention: Mention, url: str) -> str:
     return ""
 
 
-def reason_by_size(
-    width: int, height: int, mention: Mention, url: str, limits: GroupLimits
-) -> str:
+def reason_by_size(width: int, height: int, mention: Mention, url: str, limits: GroupLimits) -> str:
     """What the image's size in pixels says, icons by name included."""
     if max(width, height) <= 2:
         return "tracking pixel"

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lensctl_training.mining import prompts
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.groups import ROWS
+from lensctl_training.mining.llm_writer import write_by_model
 from lensctl_training.mining.records import Instructed, Pair, read_rows, write_rows
 from lensctl_training.mining.rule_writer import VERSION, write_by_rules
 from lensctl_training.mining.text import words
@@ -16,7 +18,10 @@ from lensctl_training.mining.workspace import Part, Workspace
 def writer_settings(config: MineConfig) -> tuple[Any, ...]:
     """What the written instructions depend on."""
     settings = config.instruct
-    return VERSION, settings.endpoint, settings.model, settings.max_words, settings.languages
+    writer = (
+        (prompts.VERSION, settings.model, settings.max_tokens) if settings.endpoint else VERSION
+    )
+    return writer, settings.max_words, settings.languages
 
 
 def run_instruct(workspace: Workspace, config: MineConfig, part: Part, out: Path) -> Funnel:
@@ -24,14 +29,16 @@ def run_instruct(workspace: Workspace, config: MineConfig, part: Part, out: Path
     funnel = Funnel()
     source = workspace.part_folder("pairs", part.inputs[0])
     pairs = list(_readable(read_rows(source / ROWS), config, funnel))
-    written = [r for p in pairs if (r := write_by_rules(p, funnel, config.instruct.max_words))]
+    if config.instruct.endpoint:
+        written = write_by_model(pairs, workspace, config, funnel)
+    else:
+        most = config.instruct.max_words
+        written = [row for pair in pairs if (row := write_by_rules(pair, funnel, most))]
     funnel.leave("pairs", write_rows(out / ROWS, _distinct(written, funnel)))
     return funnel
 
 
-def _readable(
-    rows: Iterable[dict[str, Any]], config: MineConfig, funnel: Funnel
-) -> Iterator[Pair]:
+def _readable(rows: Iterable[dict[str, Any]], config: MineConfig, funnel: Funnel) -> Iterator[Pair]:
     """The pairs of pages in a language that the writer knows."""
     for row in rows:
         funnel.enter("pairs")

@@ -4,11 +4,11 @@ Function words decide: they are a third of any English text and rare elsewhere. 
 are told apart only as far as a writer needs, "en", "other" or unknown.
 """
 
-from lensctl_training.mining.text import words
+from lensctl_training.mining.text import word_set, words
 
-_ENGLISH = frozenset(
-    "the of and to a in is that it for on with as this by from at or an be are was which you your "
-    "not can if will has have its one all more when then use used".split()
+_ENGLISH = word_set(
+    "the of and to a in is that it for on with as this by from at or an be are was which you "
+    "your not can if will has have its one all more when then use used"
 )
 _ENOUGH_WORDS = 30
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lensctl.models.interface import Floats
-from lensctl_training.mining.annotate import IMAGE_VECTORS, annotated_groups, read_texts
+from lensctl_training.mining.annotate import IMAGE_VECTORS, TEXT_VECTORS, annotated_groups
 from lensctl_training.mining.config import MineConfig, PairLimits
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.groups import ROWS
@@ -25,7 +25,7 @@ def run_pairs(workspace: Workspace, config: MineConfig, part: Part, out: Path) -
     funnel = Funnel()
     source = workspace.part_folder("annotate", part.inputs[0])
     vectors = np.load(source / IMAGE_VECTORS, mmap_mode="r")
-    texts = read_texts(source)
+    texts = np.load(source / TEXT_VECTORS, mmap_mode="r")
     chosen = [
         pair
         for group in annotated_groups(source)
@@ -38,7 +38,7 @@ def run_pairs(workspace: Workspace, config: MineConfig, part: Part, out: Path) -
 
 
 def _pairs_of(
-    group: Group, vectors: Floats, texts: dict[str, Floats], limits: PairLimits, funnel: Funnel
+    group: Group, vectors: Floats, texts: Floats, limits: PairLimits, funnel: Funnel
 ) -> list[Pair]:
     """The best pairs of one page."""
     candidates = list(_candidates(group, vectors, texts, limits, funnel))
@@ -57,11 +57,11 @@ def _pairs_of(
 
 
 def _candidates(
-    group: Group, vectors: Floats, texts: dict[str, Floats], limits: PairLimits, funnel: Funnel
+    group: Group, vectors: Floats, texts: Floats, limits: PairLimits, funnel: Funnel
 ) -> Iterator[Pair]:
     pictures = group.pictures
     look = vectors[[p.vector for p in pictures]].astype(np.float32)
-    read = np.stack([texts[describe(p)] for p in pictures])
+    read = texts[[p.text_vector for p in pictures]].astype(np.float32)
     kinds = Counter(kind_of(picture) for picture in pictures)
     phrases = Counter(own_phrase(picture) or describe(picture) for picture in pictures)
     look_alike, read_alike = look @ look.T, read @ read.T

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from lensctl_training.mining.records import Picture
-from lensctl_training.mining.text import names_a_file, words
+from lensctl_training.mining.text import names_a_file, word_set, words
 from lensctl_training.mining.urls import file_name
 
 _NUMBERING = re.compile(
@@ -12,7 +12,9 @@ _NUMBERING = re.compile(
     r"[a-z]?[.):]\s+|^(?:figure|fig\.?)\s+[\d.]+[:.]?\s+",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(r"\s*[(\[][^)\]]{18,}[)\]]|\s*\[\W*\]|\s*\(?(?:image )?courtesy.*$", re.IGNORECASE)
+_ASIDE = re.compile(
+    r"\s*[(\[][^)\]]{18,}[)\]]|\s*\[\W*\]|\s*\(?(?:image )?courtesy.*$", re.IGNORECASE
+)
 _SENTENCE_END = re.compile(r"(?<=[a-z\d)])[.;:!?](?:\s|$)|\s[–—-]\s")
 _QUOTES = re.compile(r"[“”„«»\"`]|(?<!\w)[‘']|[’'](?!\w)")
 _LEAD = re.compile(
@@ -23,19 +25,21 @@ _LEAD = re.compile(
 )
 _ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 _CODE = re.compile(r"[{}<>;\\|]|::|\w\(\)|->|==|&&|https?:|www\.")
-_GENERIC = frozenset(
-    "image images picture photo figure example examples screenshot logo icon thumbnail untitled "
-    "illustration here it note tip warning caution important result results output input".split()
+_GENERIC = word_set(
+    "image images picture photo figure example examples screenshot logo icon thumbnail "
+    "untitled illustration here it note tip warning caution important result results output "
+    "input"
 )
-_GENERIC_HEADINGS = frozenset(
-    "overview options introduction description result results theory goal goals example examples "
-    "usage explanation code references contents summary abstract background details notes "
-    "parameters settings conclusion discussion tutorial exercises properties other theory a the "
-    "and for in about".split()
+_GENERIC_HEADINGS = word_set(
+    "overview options introduction description result results theory goal goals example "
+    "examples usage explanation code references contents summary abstract background details "
+    "notes parameters settings conclusion discussion tutorial exercises properties other "
+    "theory a the and for in about"
 )
 _GENERIC_STARTS = re.compile(
-    r"^(?:activat|other |theory|basic|background|using|how to|starting|examples? |what |see also|additional|source code|getting "
-    r"|more |key modif|tool options|general|next steps|code at|detailed description|◆)",
+    r"^(?:activat|other |theory|basic|background|using|how to|starting|examples? |what |see also"
+    r"|additional|source code|getting |more |pseudo|sequential |implement|key modif|tool options"
+    r"|general|next steps|code at|detailed description|table of contents|◆)",
     re.IGNORECASE,
 )
 MOST_WORDS = 11
@@ -61,9 +65,9 @@ def _lowered(text: str) -> str:
     return text
 
 
-_OPENERS = frozenset(
-    "the a an original filter example image result after before using how with without left right "
-    "only no all some when our your this these first second third final".split()
+_OPENERS = word_set(
+    "the a an original filter example image result after before using how with without left "
+    "right only no all some when our your this these first second third final"
 )
 
 
@@ -72,7 +76,11 @@ def is_fit(phrase: str) -> bool:
     found = words(phrase)
     if not 1 <= len(found) <= MOST_WORDS or len(phrase) > 90:
         return False
-    if all(word in _GENERIC or len(word) < 2 for word in found) or phrase.count(",") > 1:
+    if (
+        all(word in _GENERIC or len(word) < 2 for word in found)
+        or phrase.count(",") > 1
+        or "..." in phrase
+    ):
         return False
     letters = sum(char.isalpha() or char == " " for char in phrase)
     if letters < 0.6 * len(phrase) or not any(len(w) > 2 and w.isalpha() for w in found):

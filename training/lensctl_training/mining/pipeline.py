@@ -172,9 +172,7 @@ def _funnels(workspace: Workspace, stage: str, parts: Iterable[str]) -> Iterable
     return (workspace.funnel(stage, part) for part in parts)
 
 
-def make_part(
-    stage: str, keys: dict[str, str], out: str, config: MineConfig, part: Part
-) -> None:
+def make_part(stage: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
     """Make one part of a stage; what an engine runs, here or on another machine."""
     workspace = Workspace(Path(out))
     run = _stages()[stage].run

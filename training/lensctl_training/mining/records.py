@@ -57,6 +57,8 @@ class Picture:
     """Standard deviation of the Laplacian of luma at 128 px."""
     vector: int = -1
     """Row of this image in its part's vectors, once annotated."""
+    text_vector: int = -1
+    """Row of its description in its part's text vectors, once annotated."""
     label: str = ""
     label_score: float = 0.0
     generated_caption: str = ""

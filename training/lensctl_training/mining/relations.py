@@ -20,7 +20,7 @@ from lensctl_training.mining.phrases import (
     topic,
 )
 from lensctl_training.mining.records import Pair, Picture
-from lensctl_training.mining.text import words
+from lensctl_training.mining.text import word_set, words
 
 _BEFORE = re.compile(
     r"\b(original|before|initial|source|input|untouched|unmodified|unfiltered|starting|origin)\b",
@@ -46,10 +46,10 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("after", _AFTER),
     ("example", re.compile(r"\b(examples?|sample|illustration|demo\w*)\b", re.IGNORECASE)),
 )
-_KIND_WORDS = frozenset(
-    "dialog dialogs option options settings setting parameters parameter window menu menus submenu "
-    "toolbox toolbar icon filter tool image picture example examples the a an of for in on and "
-    "with to by s its".split()
+_KIND_WORDS = word_set(
+    "dialog dialogs option options settings setting parameters parameter window menu menus "
+    "submenu toolbox toolbar icon filter tool image picture example examples the a an of for "
+    "in on and with to by s its"
 )
 _NAMED = re.compile(
     r"([\w’'.&+-]+(?: [\w’'.&+-]+){0,3}) (filter|tool|command|effect|transformation|operator|layer "
@@ -139,7 +139,7 @@ def _under_one_heading(pair: Pair) -> bool:
 
 
 def _operation(pair: Pair, picture: Picture) -> str:
-    """What is done to the picture: "Cartoon filter", or what the section is about; "" if unknown."""
+    """What is done to the picture: "the Cartoon filter", or the section's topic; "" if unknown."""
     mention = picture.mention
     for text in (mention.caption, mention.figure, mention.alt):
         named = _NAMED.search(clean(text))
@@ -249,15 +249,17 @@ def _words_before(text: list[str], start: int, changed: list[str]) -> int:
 
 
 def _tidy(piece: str) -> str:
-    return re.sub(r"^(?:the|a|an|and|with|of|for)\s+|\s+(?:the|a|an|and|of|with)$", "", piece).strip(
-        " ,.:;()="
-    )
+    return re.sub(
+        r"^(?:the|a|an|and|with|of|for)\s+|\s+(?:the|a|an|and|of|with)$", "", piece
+    ).strip(" ,.:;()=")
 
 
 def _is_piece(piece: str) -> bool:
     found = words(piece)
-    return bool(found) and any(len(word) > 2 or word.isdigit() for word in found) and (
-        is_fit(piece) or bool(re.search(r"\d", piece))
+    return (
+        bool(found)
+        and any(len(word) > 2 or word.isdigit() for word in found)
+        and (is_fit(piece) or bool(re.search(r"\d", piece)))
     )
 
 
@@ -271,7 +273,7 @@ def _kind_change(pair: Pair) -> Relation | None:
     name = {"before": "example", "after": "example"}.get(target, target)
     if query == name or (query in ("", "before", "after") and name == "example"):
         return None
-    if query == "before" or "" in (query, target) and not _under_one_heading(pair):
+    if query == "before" or ("" in (query, target) and not _under_one_heading(pair)):
         return None  # what was not made with a thing does not lead to its dialog
     if not _rivals(pair):
         return Relation(f"its {name}")
@@ -334,7 +336,7 @@ def _next_or_previous(pair: Pair) -> Relation | None:
     t = next(own_phrases(pair.target), "")
     if abs(steps) != 1 or not t or len(words(t)) > 9:
         return None
-    if not _same_figure(pair) and pair.scores.get("image", 1.0) < 0.55:
+    if not _same_figure(pair) and pair.scores.get("image", 1.0) < 0.8:
         return None
     return Relation("the next one" if steps > 0 else "the one before", {"t": t})
 

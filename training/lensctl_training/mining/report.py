@@ -176,9 +176,7 @@ def sheet_row(workspace: Workspace, row: Instructed) -> tuple[Shown | str, ...]:
     return query, row.instruction, target
 
 
-def datasheet(
-    config: MineConfig, rows: Sequence[Instructed], funnels: Mapping[str, Funnel]
-) -> str:
+def datasheet(config: MineConfig, rows: Sequence[Instructed], funnels: Mapping[str, Funnel]) -> str:
     """A short datasheet (after Gebru et al. 2021, "Datasheets for Datasets") in Markdown."""
     facts = "\n".join(f"- {name}: {value}" for name, value in facts_of(rows).items())
     sites = "\n".join(

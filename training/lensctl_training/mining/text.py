@@ -5,7 +5,9 @@ import unicodedata
 
 _BLANKS = re.compile(r"\s+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b-\u200f\u2028-\u202e\ufeff\ufffd]")
-_FILE_NAME = re.compile(r"[\w%-]+\.(?:jpe?g|png|gif|webp|svg|bmp|tiff?|avif|html?)\b", re.IGNORECASE)
+_FILE_NAME = re.compile(
+    r"[\w%-]+\.(?:jpe?g|png|gif|webp|svg|bmp|tiff?|avif|html?)\b", re.IGNORECASE
+)
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 
 
@@ -19,6 +21,11 @@ def cut(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     return text[:most].rsplit(" ", 1)[0]
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The blank-separated words of a literal: a list of words that reads as text."""
+    return frozenset(text.split())
 
 
 def words(text: str) -> list[str]:

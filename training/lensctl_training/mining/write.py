@@ -1,8 +1,8 @@
 """Stage *write*: instructed pairs into the shards that `lensctl train` reads.
 
-    DIR/triplets-000000.tar ...      for training
-    DIR/val/triplets-000000.tar ...  of sites of which nothing is in training
-    DIR/funnel.json, report.html, datasheet.md
+DIR/triplets-000000.tar ...      for training
+DIR/val/triplets-000000.tar ...  of sites of which nothing is in training
+DIR/funnel.json, report.html, datasheet.md
 """
 
 import dataclasses
