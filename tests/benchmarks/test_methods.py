@@ -154,3 +154,15 @@ def test_two_models_share_a_table(tmp_path: Path) -> None:
     assert table(report).splitlines()[1].split()[:4] == ["task", "measure", "one", "two"]
     row = next(row for row in report.rows() if row.measure == "R@1" and row.task.startswith("mean"))
     assert row.values == (pytest.approx(7 / 9), 0.0)
+
+
+def test_nothing_is_searched_on_hidden_answers(tmp_path: Path) -> None:
+    root = make_circo(tmp_path / "circo")
+    options = EvalOptions(cache=tmp_path / "cache", quiet=True, baselines=("sum",))
+    reading = LoadOptions(splits=("test",))
+    report = run_benchmark("circo", root, [MeanColour()], reading, options)
+    method = by_method(report)["sum"]
+    assert method.weight is None
+    assert "searched on these very queries" not in table(report)
+    assert "nothing to score" in table(report)
+    assert len(method.tasks[0].results[0].top) == 7
