@@ -76,8 +76,15 @@ class Preprocessor(Protocol):
 class QuerySide(Protocol):
     """Answers questions without torch."""
 
-    info: ModelInfo
-    preprocess: Preprocessor
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocessor:
+        """RGB image -> pixels."""
+        ...
 
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised."""
@@ -110,10 +117,25 @@ class QuerySide(Protocol):
 class IndexSide(Protocol):
     """Turns photos into kept vectors, in batches, with torch where that is faster."""
 
-    info: ModelInfo
-    preprocess: Preprocessor
-    device: str
-    precision: str
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        ...
+
+    @property
+    def preprocess(self) -> Preprocessor:
+        """RGB image -> pixels."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as `--device` names it; kept with the vectors."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """fp32 or bf16; kept with the vectors."""
+        ...
 
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised. Any N; N = 1 included."""
@@ -134,7 +156,10 @@ class Model(Protocol):
     `lensctl.models.registry.open_model(name)` returns one.
     """
 
-    info: ModelInfo
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is."""
+        ...
 
     def query_side(self) -> QuerySide:
         """The torch-free side. Raises ModelError where a file is missing or damaged."""
