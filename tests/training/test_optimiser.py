@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from lensctl_training.loss import Temperature
 from lensctl_training.optimiser import clip, has_decay, make_optimiser, rate_factor
 from lensctl_training.recipe import OptimiserRecipe
-from torch import nn
 
 STEPS = 12
 
@@ -34,7 +35,7 @@ def published_adafactor(parameter, gradients, rate):
     return x
 
 
-@pytest.mark.parametrize("size", [1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("size", [1e-6, 1e-4, 1.0])
 @pytest.mark.parametrize("shape", [(7, 5), (6,)])
 def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size):
     """Torch's default epsilons fail this for the small gradients of a contrastive loss."""

@@ -56,23 +56,29 @@ def _detached(module: nn.Module) -> dict[str, Any]:
     return {name: value.detach().cpu() for name, value in module.state_dict().items()}
 
 
-def optimiser_state(module: nn.Module, optimiser: Optimizer, *, sharded: bool) -> dict[str, Any]:
-    """The optimiser's state, whole."""
+def optimiser_state(trained: nn.Module, optimiser: Optimizer, *, sharded: bool) -> dict[str, Any]:
+    """The optimiser's state, whole; `trained` holds every parameter that it moves."""
     if sharded:
-        return get_optimizer_state_dict(module, optimiser, options=_WHOLE)
+        return get_optimizer_state_dict(trained, optimiser, options=_WHOLE)
     return optimiser.state_dict()
 
 
-def load_states(
-    module: nn.Module, optimiser: Optimizer, state: dict[str, Any], *, sharded: bool
-) -> None:
-    """Put weights and optimiser state back."""
+def load_model_state(module: nn.Module, state: dict[str, Any], *, sharded: bool) -> None:
+    """Inverse of `model_state`."""
     if sharded:
-        set_model_state_dict(module, state["model"], options=_BROADCAST)
-        set_optimizer_state_dict(module, optimiser, state["optimiser"], options=_BROADCAST)
+        set_model_state_dict(module, state, options=_BROADCAST)
     else:
-        module.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        module.load_state_dict(state)
+
+
+def load_optimiser_state(
+    trained: nn.Module, optimiser: Optimizer, state: dict[str, Any], *, sharded: bool
+) -> None:
+    """Inverse of `optimiser_state`."""
+    if sharded:
+        set_optimizer_state_dict(trained, optimiser, state, options=_BROADCAST)
+    else:
+        optimiser.load_state_dict(state)
 
 
 def random_state() -> dict[str, Any]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
@@ -80,6 +79,16 @@ class Trainer:
         """The folder of this run's checkpoints."""
         return self.out / "checkpoints"
 
+    @property
+    def sharded(self) -> bool:
+        """Whether every process holds a part of the weights only."""
+        return self.recipe.machine.sharding == "fsdp" and self.group.world > 1
+
+    @property
+    def trained(self) -> nn.Module:
+        """Everything that the optimiser moves, under one roof."""
+        return nn.ModuleDict({"encoder": self.encoder, "temperature": self.temperature})
+
     def run(self, data_state: dict[str, Any] | None) -> int:
         """Train to the end, to early stopping, or until a signal asks to stop.
 
@@ -103,28 +112,31 @@ class Trainer:
         self, batches: Iterator[Fetched], stop: StopRequest, bar: "tqdm[Any]", log: RunLog | None
     ) -> int:
         recipe, progress = self.recipe, self.progress
-        while progress.step < recipe.optimiser.steps and not progress.is_stale(
-            recipe.validation.patience
-        ):
+        while not self._is_done():
             record = self._step(next(batches))
             if log is not None:
                 log.write(progress.step, "train", record)
             bar.update()
             bar.set_postfix(loss=record["loss"], tau=record["tau"], refresh=False)
-            last = progress.step == recipe.optimiser.steps
-            if self.held_out is not None and (last or progress.step % recipe.validation.every == 0):
+            is_best = False
+            if self._is_due(recipe.validation.every) and self.held_out is not None:
                 self._validate(log)
+                is_best = progress.step in progress.best_steps(recipe.saving.keep_best)
             asked = self.group.any(stop.signal != 0)
-            if (
-                asked
-                or last
-                or progress.step % recipe.saving.every == 0
-                or progress.is_stale(recipe.validation.patience)
-            ):
+            if asked or is_best or self._is_done() or self._is_due(recipe.saving.every):
                 self.save()
             if asked:
                 return max(self.group.gather(stop.signal))
         return 0
+
+    def _is_due(self, every: int) -> bool:
+        return self.progress.step % every == 0 or self.progress.step == self.recipe.optimiser.steps
+
+    def _is_done(self) -> bool:
+        """All steps made, or nothing gained for too long."""
+        return self.progress.step >= self.recipe.optimiser.steps or self.progress.is_stale(
+            self.recipe.validation.patience
+        )
 
     def _bar(self) -> "tqdm[Any]":
         return tqdm(
@@ -172,7 +184,7 @@ class Trainer:
             loss.backward()
             return loss.detach()
         # Under FSDP the wrapped module has to be called in both passes: it gathers the weights.
-        plain = self.encoder if self.recipe.machine.sharding == "ddp" else None
+        plain = None if self.sharded else self.encoder
         return cached_backward(
             self.wrapped.call,
             chunks,
@@ -184,7 +196,7 @@ class Trainer:
     def _loss(self, vectors: Vectors) -> Tensor:
         return contrastive_loss(vectors, self.temperature(), self.recipe.loss.options)
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
     def _count_bad_loss(self, finite: bool) -> None:
@@ -203,7 +215,7 @@ class Trainer:
         """Try the model; every process learns the score, as all decide on early stopping."""
         assert self.held_out is not None
         metrics: dict[str, float] = {}
-        if self.group.first or self.recipe.machine.sharding == "fsdp":
+        if self.group.first or self.sharded:
             self.validated = validate(self.encoder, self.held_out)
             metrics = self.validated.metrics | self._benchmarks()
         metrics = self.group.gather(metrics)[0]
@@ -230,12 +242,12 @@ class Trainer:
 
     def save(self) -> None:
         """A checkpoint of this step; those that are neither last nor among the best go."""
-        sharded = self.recipe.machine.sharding == "fsdp" and self.group.world > 1
+        sharded = self.sharded
         own = {"random": checkpoint.random_state(), "data": self.source.state()}
         everyone = self.group.gather(own)
         state = {
             "model": checkpoint.model_state(self.encoder, sharded=sharded),
-            "optimiser": checkpoint.optimiser_state(self.encoder, self.optimiser, sharded=sharded),
+            "optimiser": checkpoint.optimiser_state(self.trained, self.optimiser, sharded=sharded),
             "temperature": self.temperature.state_dict(),
             "schedule": self.schedule.state_dict(),
             "progress": vars(self.progress),
@@ -256,8 +268,10 @@ class Trainer:
         A run that goes on with another number of processes has no position for a stream of
         shards; a map-style set needs only the step, which all positions hold.
         """
-        sharded = self.recipe.machine.sharding == "fsdp" and self.group.world > 1
-        checkpoint.load_states(self.encoder, self.optimiser, state, sharded=sharded)
+        checkpoint.load_model_state(self.encoder, state["model"], sharded=self.sharded)
+        checkpoint.load_optimiser_state(
+            self.trained, self.optimiser, state["optimiser"], sharded=self.sharded
+        )
         self.temperature.load_state_dict(state["temperature"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])

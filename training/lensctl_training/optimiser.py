@@ -15,10 +15,10 @@ ADAFACTOR_EPSILONS = (1e-15, 1e-3)
 
 The paper adds 1e-30 to every squared gradient. torch takes its first epsilon twice: squared, as a
 floor of the second moment (so 1e-15 gives the paper's 1e-30), and plain, as a floor of the mean
-second moment it divides by. With torch's default of 1.2e-7 that floor is above the mean squared
-gradient of a contrastive loss, and the factored estimate is wrong. The second epsilon is the
-paper's: the least scale of a parameter. The rate is relative to the root mean square of a
-parameter's values.
+second moment it divides by. With torch's default of 1.2e-7 that floor binds where the gradients of
+a matrix are below 3e-4, as those of large models are, and the factored estimate is wrong. The
+second epsilon is the paper's: the least scale of a parameter. The rate is relative to the root mean
+square of a parameter's values.
 """
 
 

@@ -251,6 +251,7 @@ def _contradictions(recipe: Recipe) -> list[tuple[bool, str]]:
             recipe.model.freeze_backbone and recipe.data.hard_negatives > 0,
             "hard negatives are not kept among cached embeddings",
         ),
+        (recipe.saving.keep_best < 1, "saving.keep_best must be at least 1: it is exported"),
         (min(recipe.validation.every, recipe.saving.every) < 1, "`every` must be at least 1"),
     ]
 

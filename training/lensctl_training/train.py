@@ -1,7 +1,7 @@
 """One training run from a recipe: set up, train, report, export."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lensctl_training.model import (
 from lensctl_training.optimiser import make_optimiser, make_schedule
 from lensctl_training.recipe import Recipe, recipe_from_dict
 from lensctl_training.report import write_report
+from lensctl_training.validation import validate
 
 _MAY_CHANGE = {"about", "licence", "machine", "validation", "saving", "max_bad_losses"}
 
@@ -85,14 +86,13 @@ def _take_place(recipe: Recipe, out: Path, *, resume: bool, first: bool) -> dict
             why=f"its last checkpoint is of step {max(found)}",
             next_step="add --resume to go on, or choose another --out",
         )
+    state = checkpoint.load_checkpoint(found[max(found)]) if found else None
+    if state is not None:
+        _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
     if first:
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(recipe.to_dict(), indent=1, ensure_ascii=False)
         (out / "recipe.json").write_text(text + "\n", encoding="utf-8")
-    if not found:
-        return None
-    state = checkpoint.load_checkpoint(found[max(found)])
-    _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
     return state
 
 
@@ -165,33 +165,22 @@ def _probe(encoder: TripletEncoder, *, embedded: bool) -> Batch:
 
 def _finish(trainer: Trainer) -> Outcome:
     """Take the best checkpoint, write the report and the model folder."""
-    group, progress, out = trainer.group, trainer.progress, trainer.out
+    progress, out, recipe = trainer.progress, trainer.out, trainer.recipe
+    if not trainer.group.first:
+        return Outcome(0, progress.step, {})
     best = (progress.best_steps(1) or [progress.step])[0]
-    path = checkpoint.find_checkpoints(trainer.checkpoints).get(best)
+    state = checkpoint.load_checkpoint(checkpoint.find_checkpoints(trainer.checkpoints)[best])
+    # Built anew: the trainer's own may be sharded, or hold the weights of a later step.
+    encoder = TripletEncoder(build_model(recipe.model), recipe.model.query_from)
+    encoder.load_state_dict(state["model"])
+    encoder.to(trainer.group.device).eval()
     metrics: dict[str, float] = {}
-    if group.first:
-        encoder = _whole_encoder(trainer, path)
-        if trainer.held_out is not None:
-            from lensctl_training.validation import validate
-
-            trainer.validated = validate(encoder, trainer.held_out)
-            metrics = trainer.validated.metrics
-        report = write_report(trainer, best)
-        facts = _model_facts(trainer.recipe, best, metrics)
-        model = export_model(encoder, out / "model", facts)
-        return Outcome(0, progress.step, metrics, model, report)
-    return Outcome(0, progress.step, metrics)
-
-
-def _whole_encoder(trainer: Trainer, path: Path | None) -> TripletEncoder:
-    """The best checkpoint's weights in an unwrapped encoder."""
-    recipe = replace(trainer.recipe.model, start="")
-    if trainer.recipe.model.start:
-        recipe = trainer.recipe.model
-    encoder = TripletEncoder(build_model(recipe), recipe.query_from)
-    state = checkpoint.load_checkpoint(path)["model"] if path else None
-    encoder.load_state_dict(state if state is not None else trainer.encoder.state_dict())
-    return encoder.to(trainer.group.device)
+    if trainer.held_out is not None:
+        trainer.validated = validate(encoder, trainer.held_out)
+        metrics = trainer.validated.metrics
+    report = write_report(trainer, best)
+    model = export_model(encoder, out / "model", _model_facts(recipe, best, metrics))
+    return Outcome(0, progress.step, metrics, model, report)
 
 
 def _model_facts(recipe: Recipe, step: int, metrics: dict[str, float]) -> dict[str, Any]:

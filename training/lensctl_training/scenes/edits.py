@@ -1,8 +1,8 @@
 """Edits: an instruction, and what it makes of a scene.
 
 `KINDS` maps the name of a kind of edit to a function (scene, generator) -> Edit, or None where the
-scene does not allow it. *Absolute* kinds say what the target shows ("make the star red");
-*relational* kinds can only be followed by looking at the query ("swap the star and the heart").
+scene does not allow it. *Absolute* kinds say what the target shows ("make the ring red");
+*relational* kinds can only be followed by looking at the query ("swap the ring and the cross").
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ from lensctl_training.scenes.world import (
 
 MOST_GROUPS = 3
 MOST_OF_A_KIND = 2
-OPPOSITE = (5, 6, 7, 4, 3, 0, 1, 2)
-"""Of every colour: red and blue, orange and purple, yellow and pink, green and cyan."""
+OPPOSITE = (3, 4, 5, 0, 1, 2)
+"""Of every colour: red and cyan, yellow and blue, green and pink."""
 
 Change = Callable[[Scene], Scene | None]
 """A scene -> the scene that follows the instruction, or None where it cannot be followed."""
@@ -65,7 +65,8 @@ def _two_groups(scene: Scene, rng: np.random.Generator) -> tuple[Group, Group] |
 
 
 def _name(group: Group) -> str:
-    return SHAPES[group.shape] + ("s" if len(group.cells) > 1 else "")
+    name = SHAPES[group.shape]
+    return (name + ("es" if name.endswith("s") else "s")) if len(group.cells) > 1 else name
 
 
 def _change_group(shape: int, alter: Callable[[Group], Group | None]) -> Change:
@@ -333,6 +334,7 @@ def other_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
 ABSOLUTE: dict[str, tuple[MakeEdit, float]] = {
     "colour": (recolour, 0.5),
     "add": (add, 0.5),
+    "size": (resize, 0.5),
     "style": (restyle, 0.5),
     "night": (change_time, 0.5),
 }
@@ -342,7 +344,6 @@ RELATIONAL: dict[str, tuple[MakeEdit, float]] = {
     "all colours": (oppose_all_colours, 1.0),
     "match colour": (match_colour, 0.75),
     "swap colours": (swap_colours, 1.0),
-    "size": (resize, 0.5),
     "position": (move, 1.0),
     "swap places": (swap_places, 1.0),
     "mirror": (mirror, 1.0),

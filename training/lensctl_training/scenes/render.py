@@ -2,7 +2,7 @@
 
 Every shape is drawn once for each size and style, eight times enlarged, as a mask of one cell;
 a picture is then a background and a few blended cells, so that 100,000 pictures take seconds.
-Renderings of one scene differ a little in position, tint and noise, as photographs of one place do.
+Renderings of one scene differ a little in tint and noise, as photographs of one place do.
 """
 
 from functools import cache
@@ -14,26 +14,24 @@ from PIL import Image, ImageDraw
 from lensctl_training.scenes.world import GRID, SHAPES, Scene
 
 CELL = 16
-"""Pixels of a cell's side; a picture is GRID * CELL = 48 pixels wide and high."""
+"""Pixels of a cell's side; a picture is GRID * CELL = 32 pixels wide and high."""
 PICTURE = GRID * CELL
 _ENLARGED = 8
-_RADII = (3.4, 5.0, 6.8)
+_RADII = (4.4, 7.0)
 _OUTLINE = 1.6
-_SHIFT = 1
 _RGB = np.array(
     [
-        (214, 39, 40),
-        (247, 148, 29),
-        (243, 225, 60),
-        (44, 160, 44),
-        (70, 205, 220),
-        (45, 80, 215),
-        (125, 55, 175),
-        (246, 150, 195),
+        (220, 40, 40),
+        (245, 215, 40),
+        (40, 160, 60),
+        (60, 205, 220),
+        (40, 70, 215),
+        (240, 110, 200),
     ],
     dtype=np.float32,
 )
 _SKY = np.array([(228, 226, 220), (34, 36, 52)], dtype=np.float32)
+_LIGHT = (1.0, 0.75)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,33 +46,24 @@ def _around(corners: int, radii: tuple[float, ...] = (1.0,)) -> Outline:
     return list(zip(reach * np.cos(angles), reach * np.sin(angles), strict=True))
 
 
-def _heart() -> Outline:
-    t = np.linspace(0, 2 * np.pi, 60)
-    x = 16 * np.sin(t) ** 3
-    y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return list(zip((x / 16).tolist(), (y / 16).tolist(), strict=True))
-
-
 _ARM = 0.36
 _OUTLINES: dict[str, Outline] = {
     "square": [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
     "circle": _around(48),
     "triangle": [(-1, -0.8), (1, -0.8), (0, 0.95)],
-    "star": _around(10, (1.08, 0.46)),
     "cross": [
         (-_ARM, 1), (_ARM, 1), (_ARM, _ARM), (1, _ARM), (1, -_ARM), (_ARM, -_ARM),
         (_ARM, -1), (-_ARM, -1), (-_ARM, -_ARM), (-1, -_ARM), (-1, _ARM), (-_ARM, _ARM),
     ],
     "diamond": [(0, 1.1), (0.7, 0), (0, -1.1), (-0.7, 0)],
     "ring": _around(48),
-    "heart": _heart(),
 }  # fmt: skip
 
 
 @cache
 def _mask(shape: int, size: int, style: int) -> npt.NDArray[np.float32]:
-    """(CELL + 2, CELL + 2) opacity of one thing, centred, with room for a shift of one pixel."""
-    side = (CELL + 2 * _SHIFT) * _ENLARGED
+    """(CELL, CELL, 1) opacity of one thing, centred."""
+    side = CELL * _ENLARGED
     canvas = Image.new("L", (side, side))
     draw = ImageDraw.Draw(canvas)
     name, radius = SHAPES[shape], _RADII[size]
@@ -91,26 +80,19 @@ def _mask(shape: int, size: int, style: int) -> npt.NDArray[np.float32]:
         if name == "ring":
             draw.polygon(points(radius * 0.5 + 0.9), fill=0)
             draw.polygon(points(radius * 0.5 + 0.9), outline=255, width=_ENLARGED)
-    small = canvas.resize((CELL + 2 * _SHIFT,) * 2, Image.Resampling.BOX)
+    small = canvas.resize((CELL, CELL), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32)[..., None] / 255.0
 
 
 def render(scene: Scene, rng: np.random.Generator) -> Pixels:
-    """A scene -> (48, 48, 3) uint8 RGB; `rng` decides shift, tint and noise."""
-    room = np.empty((PICTURE + 2 * _SHIFT, PICTURE + 2 * _SHIFT, 3), dtype=np.float32)
-    room[:] = _SKY[scene.time] + rng.normal(0, 5, 3)
+    """A scene -> (32, 32, 3) uint8 RGB; `rng` decides tint and noise."""
+    picture = np.empty((PICTURE, PICTURE, 3), dtype=np.float32)
+    picture[:] = _SKY[scene.time] + rng.normal(0, 4, 3)
     for group in scene.groups:
-        mask = _mask(group.shape, group.size, scene.style)
+        opacity = _mask(group.shape, group.size, scene.style)
         for cell in group.cells:
-            row, column = divmod(cell, GRID)
-            top = row * CELL + int(rng.integers(-_SHIFT, _SHIFT + 1)) + _SHIFT
-            left = column * CELL + int(rng.integers(-_SHIFT, _SHIFT + 1)) + _SHIFT
-            top, left = max(top - _SHIFT, 0), max(left - _SHIFT, 0)
-            patch = room[top : top + CELL + 2, left : left + CELL + 2]
-            opacity = mask[: patch.shape[0], : patch.shape[1]]
+            top, left = (CELL * place for place in divmod(cell, GRID))
+            patch = picture[top : top + CELL, left : left + CELL]
             patch += opacity * (_RGB[group.colour] - patch)
-    picture = room[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     picture += rng.standard_normal((PICTURE, PICTURE, 1), dtype=np.float32) * 3
-    if scene.time == 1:
-        picture *= 0.75
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.clip(picture * _LIGHT[scene.time], 0, 255).astype(np.uint8)

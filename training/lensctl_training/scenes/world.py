@@ -1,7 +1,7 @@
 """What a scene is made of.
 
-A scene is a 3 x 3 grid of cells. In it stand two to four kinds of things; all things of one shape
-share colour and size, so that "the star" or "the stars" always names one group. The picture has a
+A scene is a 2 x 2 grid of cells. In it stand one to three kinds of things; all things of one shape
+share colour and size, so that "the ring" or "the rings" always names one group. The picture has a
 style (filled or outlined) and a time (day or night).
 """
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 GRID = 2
 CELLS = GRID * GRID
-SHAPES = ("square", "circle", "triangle", "star", "cross", "diamond", "ring", "heart")
-COLOURS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
-SIZES = ("small", "medium", "large")
+SHAPES = ("square", "circle", "triangle", "cross", "diamond", "ring")
+COLOURS = ("red", "yellow", "green", "cyan", "blue", "pink")
+SIZES = ("small", "large")
 STYLES = ("filled", "outlined")
 TIMES = ("day", "night")
 CELL_NAMES = ("top left", "top right", "bottom left", "bottom right")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lensctl.errors import DataError
 from lensctl_training.data.imports.files import load_json, within
@@ -28,7 +29,7 @@ def read(folder: Path, split: str, problems: Problems) -> Iterator[Row]:
                 yield row
 
 
-def _row(images: Path, record: dict, where: str, problems: Problems) -> Row | None:  # type: ignore[type-arg]
+def _row(images: Path, record: dict[str, Any], where: str, problems: Problems) -> Row | None:
     captions = [text.strip() for text in record.get("captions", []) if text.strip()]
     if not captions:
         problems.add("empty instruction", where)

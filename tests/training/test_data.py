@@ -1,0 +1,218 @@
+"""Order, streams, held-out sets, JSONL, the check of a data set and the imports."""
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lensctl.errors import DataError
+from lensctl.models.preprocessing import Preprocessing
+from lensctl_training.data.batches import BadExampleError, GlobalOrder
+from lensctl_training.data.check import check_data
+from lensctl_training.data.held_out import hold_out
+from lensctl_training.data.imports import import_triplets
+from lensctl_training.data.jsonl import JsonlExamples, read_rows
+from lensctl_training.data.shards import find_shards, read_triplets
+from lensctl_training.data.source import StreamSource
+from lensctl_training.data.stream import ShardStream, decode_triplet
+from lensctl_training.data.triplet import Problems
+from support.training_runs import make_jpeg, make_triplets, write_shards
+
+SMALL = Preprocessing(size=8)
+
+
+def test_the_global_batch_does_not_depend_on_the_number_of_processes():
+    order = GlobalOrder(examples=44, group=2, batch=8, seed=1)
+    assert order.steps_per_epoch == 5
+    for step in range(12):
+        whole = order.indices(step)
+        assert [i for rank in range(4) for i in order.indices(step, rank, 4)] == whole
+        assert all(b == a + 1 and a % 2 == 0 for a, b in zip(whole[::2], whole[1::2], strict=True))
+
+
+def test_an_epoch_shows_everything_once_and_the_next_in_another_order():
+    order = GlobalOrder(examples=40, group=1, batch=8, seed=1)
+    epochs = [[i for s in range(5) for i in order.indices(e * 5 + s)] for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
+    assert epochs[0] != epochs[1] and epochs[0] != list(range(40))
+
+
+def stream_batches(shards, count, *, workers=0, state=None, rank=0, world=1):
+    stream = ShardStream(shards, SMALL, 16, 4, seed=3, shuffle_buffer=8, rank=rank, world=world)
+    source = StreamSource(stream, workers)
+    fetched = list(islice(source.start(state), count))
+    return [f.fingerprint for f in fetched], source.state(), fetched
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_goes_on_where_it_was_left(tmp_path, workers):
+    shards = write_shards(tmp_path, number=40, per_shard=8)
+    whole, _, _ = stream_batches(shards, 14, workers=workers)
+    first, state, _ = stream_batches(shards, 5, workers=workers)
+    rest, _, _ = stream_batches(shards, 9, workers=workers, state=json.loads(json.dumps(state)))
+    assert first + rest == whole
+
+
+@pytest.mark.parametrize("per_shard", [4, 100])
+def test_ranks_share_the_triplets_also_where_shards_are_few(tmp_path, per_shard):
+    shards = write_shards(tmp_path, number=32, per_shard=per_shard)
+    seen = []
+    for rank in range(4):
+        _, _, fetched = stream_batches(shards, 2, rank=rank, world=4)
+        seen += [q.numpy().tobytes() for f in fetched for q in f.batch.queries]
+    assert len(set(seen)) == 32
+
+
+def test_a_stream_without_usable_triplets_ends_with_an_error(tmp_path):
+    (tmp_path / "x-000000.tar").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="no usable triplet"):
+        stream_batches(find_shards(tmp_path), 1)
+
+
+def test_bad_images_and_missing_negatives_are_told_apart():
+    [good] = make_triplets(1)
+    assert decode_triplet(good, SMALL).query.shape == (3, 8, 8)
+    for change, reason in (({"target": b"\xff\xd8no"}, "undecodable"), ({}, "fewer than 2")):
+        broken = type(good)(**(vars(good) | change))
+        with pytest.raises(BadExampleError) as caught:
+            decode_triplet(broken, SMALL, negatives=0 if change else 2)
+        assert reason in caught.value.reason
+
+
+def test_held_out_sets_hold_each_image_once_and_all_right_answers():
+    triplets = make_triplets(4)
+    same_target = type(triplets[1])(**(vars(triplets[1]) | {"target": triplets[0].target}))
+    found = hold_out([triplets[0], same_target, *triplets[2:]], most=10)
+    assert found.positives[:2] == [[0, 1], [0, 1]]
+    assert found.references == [4, 5, 6, 7] and len(found.gallery) == 4
+    assert found.candidate(5) == triplets[1].query
+    assert len(hold_out(triplets, most=2).queries) == 2
+
+
+def write_jsonl(folder, lines):
+    for number in range(3):
+        (folder / f"{number}.jpg").write_bytes(make_jpeg((number * 60, 9, 9)))
+    path = folder / "set.jsonl"
+    path.write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    )
+    return path
+
+
+def test_jsonl_lines_are_read_relative_to_the_file_and_bad_ones_named(tmp_path):
+    good = {"query": "0.jpg", "target": "1.jpg", "instruction": "redder", "negatives": ["2.jpg"]}
+    lines = [good, "{", {**good, "instruction": ""}, {"query": "0.jpg"}, {**good, "target": "no"}]
+    path = write_jsonl(tmp_path, lines)
+    problems = Problems()
+    rows = read_rows(path, problems)
+    assert len(rows) == 2 and problems.total == 3
+    assert problems.counts["missing target"] == 1
+    examples = JsonlExamples(rows, SMALL, negatives=1)
+    assert examples.load(0).negatives[0].shape == (3, 8, 8)
+    with pytest.raises(BadExampleError, match="unreadable image file"):
+        examples.load(1)
+
+
+def test_check_counts_names_and_draws(tmp_path):
+    shards = write_shards(tmp_path / "set", number=12, per_shard=6, negatives=1)
+    data = shards[1].read_bytes()
+    shards[1].write_bytes(data[: len(data) // 2])
+    found = check_data(tmp_path / "set", sheet=tmp_path / "sheet.html", samples=3)
+    facts = found.facts()
+    assert facts["shards"] == "2" and 6 <= found.triplets < 12
+    assert facts["image sides"] == "32 to 40" and found.with_negatives == found.triplets
+    assert found.problems.counts["truncated shard"] == 1
+    page = (tmp_path / "sheet.html").read_text()
+    assert page.count("make it number") == 3 and "truncated shard" in page
+
+
+def test_check_sees_duplicates_and_undecodable_images(tmp_path):
+    triplets = make_triplets(3)
+    lines = [
+        {"key": key, "query": f"{q}.jpg", "target": f"{t}.jpg", "instruction": "x"}
+        for key, q, t in (("a", 0, 1), ("a", 0, 2), ("b", 1, 1), ("c", 0, 7))
+    ]
+    path = write_jsonl(tmp_path, lines)
+    (tmp_path / "7.jpg").write_bytes(triplets[0].query[:300])
+    counts = check_data(path).problems.counts
+    assert set(counts) == {
+        "key that occurs twice",
+        "target that is the query image",
+        "undecodable image",
+    }
+
+
+def make_images(folder, names, size=(30, 20)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (number * 20 % 255, 50, 80)).save(folder / name)
+
+
+def test_import_megapairs(tmp_path):
+    make_images(tmp_path / "images", ["a/0.png", "1.jpg", "2.jpg"])
+    record = {"q_img": "a/0.png", "q_text": ["bluer", "darker"], "t_img": "1.jpg", "hns": ["2.jpg"]}
+    lines = [record, {**record, "t_img": "../../etc/passwd"}, {**record, "t_img": "gone.jpg"}, {}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out = tmp_path / "out"
+    arguments = [tmp_path / "a.jsonl", tmp_path / "images"]
+    written, problems = import_triplets("megapairs", arguments, out)
+    triplets = list(read_triplets(out))
+    assert written == 2 and [t.instruction for t in triplets] == ["bluer", "darker"]
+    assert triplets[0].query.startswith(b"\xff\xd8") and len(triplets[0].negatives) == 1
+    assert problems.counts == {
+        "path outside the image folder": 1,
+        "unreadable image file": 1,
+        "record without q_img, q_text or t_img": 1,
+    }
+
+
+def test_import_cirr(tmp_path):
+    make_images(tmp_path, ["dev/x.png", "dev/y.png", "dev/z.png"])
+    (tmp_path / "captions").mkdir()
+    (tmp_path / "image_splits").mkdir()
+    record = {
+        "pairid": 3,
+        "reference": "x",
+        "target_hard": "y",
+        "caption": "more sheep",
+        "img_set": {"members": ["x", "y", "z"]},
+    }
+    (tmp_path / "captions/cap.rc2.val.json").write_text(json.dumps([record]))
+    places = {name: f"./dev/{name}.png" for name in "xyz"}
+    (tmp_path / "image_splits/split.rc2.val.json").write_text(json.dumps(places))
+    written, problems = import_triplets("cirr", [tmp_path, "val"], tmp_path / "out")
+    [triplet] = read_triplets(tmp_path / "out")
+    assert written == 1 and not problems.total
+    assert triplet.instruction == "more sheep" and len(triplet.negatives) == 1
+    assert triplet.provenance == {
+        "key": "cap.rc2.val.json:3",
+        "source": "CIRR",
+        "split": "val",
+    }
+
+
+def test_import_fashioniq_joins_the_captions(tmp_path):
+    make_images(tmp_path / "images", ["B1.png", "B2.jpg"], size=(1200, 900))
+    (tmp_path / "captions").mkdir()
+    records = [
+        {"candidate": "B1", "target": "B2", "captions": ["is red", "has sleeves "]},
+        {"candidate": "B1", "target": "B9", "captions": ["is red"]},
+        {"candidate": "B1", "target": "B2", "captions": ["", " "]},
+    ]
+    (tmp_path / "captions/cap.dress.train.json").write_text(json.dumps(records))
+    written, problems = import_triplets("fashioniq", [tmp_path, "train"], tmp_path / "out")
+    [triplet] = read_triplets(tmp_path / "out")
+    assert written == 1 and triplet.instruction == "is red and has sleeves"
+    assert problems.counts == {"missing image": 1, "empty instruction": 1}
+    found = check_data(tmp_path / "out")
+    assert found.facts()["image sides"] == "384 to 512"
+
+
+def test_import_of_nothing_is_an_error(tmp_path):
+    (tmp_path / "a.jsonl").write_text("")
+    with pytest.raises(DataError, match="no triplet of jsonl"):
+        import_triplets("jsonl", [tmp_path / "a.jsonl"], tmp_path / "out")
+    assert np.all([not list((tmp_path / "out").glob("*.tar"))])

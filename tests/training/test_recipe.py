@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from lensctl.errors import UsageError
+from lensctl_training.model import build_model
+from lensctl_training.recipe import Recipe, load_recipe, recipe_from_dict, shipped_recipes
+
+NAMES = ["coca-base", "coca-large", "magiclens-base", "magiclens-large", "mini", "smoke"]
+
+
+def test_all_recipes_are_shipped():
+    assert shipped_recipes() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_loads_builds_and_states_its_needs(name):
+    recipe = load_recipe(name, ["model.start="])
+    assert recipe.name == name
+    with torch.device("meta"):
+        model = build_model(recipe.model)
+    assert sum(p.numel() for p in model.parameters()) > 1e6
+    assert all(word in recipe.about for word in ("ata", "core" if name in NAMES[4:] else "Money"))
+
+
+def test_published_recipes_are_the_papers():
+    for name in ("magiclens-base", "magiclens-large"):
+        recipe = load_recipe(name)
+        assert recipe.batch.size == 2048 and recipe.loss.temperature == 0.07
+        assert recipe.loss.query_negatives and recipe.optimiser.name == "adafactor"
+        assert (recipe.optimiser.rate, recipe.optimiser.backbone_rate) == (2e-5, 2e-6)
+        assert recipe.optimiser.steps == 50_000
+
+
+def test_overrides_replace_single_values():
+    recipe = load_recipe(
+        "smoke", ["seed=7", "model.fusion=sum", "optimiser.rate=1", "data.train=x/y"]
+    )
+    assert (recipe.seed, recipe.model.fusion, recipe.optimiser.rate) == (7, "sum", 1.0)
+    assert recipe.data.train == "x/y"
+
+
+def test_a_recipe_survives_its_plain_values():
+    recipe = load_recipe("mini")
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optimiser.rte=1", "recipe.optimiser has no 'rte'"),
+        ("model.fusion=max", "must be one of attention, sum"),
+        ("batch.size=1.5", "must be int, not 1.5"),
+        ("batch.size=true", "must be int, not True"),
+        ("batch.size=1", "at least 2"),
+        ("batch.size=130", "multiple of data.scenes_per_group"),
+        ("optimiser.warmup=999999", "within the steps"),
+        ("saving.keep_best=0", "it is exported"),
+        ("batch", "write it as table.name=value"),
+        ("name.x=1", "name is not a table"),
+    ],
+)
+def test_a_wrong_setting_is_an_error_that_names_it(override, said):
+    with pytest.raises(UsageError) as caught:
+        load_recipe("smoke", [override])
+    assert said in caught.value.why
+
+
+def test_an_unknown_recipe_and_broken_toml(tmp_path):
+    with pytest.raises(UsageError, match="no recipe 'huge'") as caught:
+        load_recipe("huge")
+    assert "magiclens-base" in caught.value.why
+    (tmp_path / "x.toml").write_text("a = [")
+    with pytest.raises(UsageError):
+        load_recipe(str(tmp_path / "x.toml"))
+
+
+def test_every_setting_is_documented():
+    """docs/recipe.md names every field of every table."""
+    import dataclasses
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
+    for field in dataclasses.fields(Recipe):
+        assert f"`{field.name}`" in text
+        kind = field.default_factory
+        if dataclasses.is_dataclass(kind):
+            for inner in dataclasses.fields(kind):
+                assert f"`{inner.name}`" in text, f"{field.name}.{inner.name}"
