@@ -114,7 +114,7 @@ def memory(path: Path, kind: str, size: tuple[int, int], at_least: int) -> str:
         [sys.executable, "-c", _CHILD, str(path), str(at_least)], stdout=subprocess.PIPE, check=True
     )
     peak = json.loads(run.stdout)
-    bound = decode_cost(*size, name, progressive="progressive" in kind)
+    bound = decode_cost(*size, name, at_least=at_least, progressive="progressive" in kind)
     pixels = size[0] * size[1]
     return f"{peak / 1e6:9.0f} {bound / 1e6:9.0f} {peak / pixels:9.1f}"
 

@@ -148,10 +148,12 @@ class OpenPhoto:
         exif.load(self.image.info.get("exif", b""))
         return exif
 
-    def cost(self) -> int:
+    def cost(self, at_least: int) -> int:
         """Bytes of memory that `decode` needs at most, the file's own bytes not counted."""
         progressive = self.image is not None and bool(self.image.info.get("progressive"))
-        return decode_cost(self.width, self.height, self.format, progressive=progressive)
+        return decode_cost(
+            self.width, self.height, self.format, at_least=at_least, progressive=progressive
+        )
 
     def decode(self, at_least: int) -> DecodedPhoto:
         """Decodes the pixels.
@@ -232,25 +234,35 @@ def open_photo(stream: BinaryIO, name: bytes, *, max_pixels: int) -> Iterator[Op
             photo.raw.close()
 
 
-def decode_cost(width: int, height: int, format: str, *, progressive: bool = True) -> int:
+def decode_cost(
+    width: int, height: int, format: str, *, at_least: int, progressive: bool = True
+) -> int:
     """Bytes of memory that decoding a photo needs at most, besides its file's own bytes.
 
     Args:
         width: pixels.
         height: pixels.
         format: as in DecodedPhoto.
+        at_least: as given to `decode`; a long panorama is reduced little or not at all.
         progressive: of a JPEG: whether it is, or may be, stored progressively; libjpeg then keeps
             the coefficients of the whole photo.
     """
-    if format == "JPEG" and not progressive:
-        return _FIXED_COST + width * height // 8
-    return _FIXED_COST + width * height * _BYTES_PER_PIXEL.get(format, _BYTES_PER_RAW_PIXEL)
+    pixels = width * height
+    factor = max(1, min(width, height) // max(1, at_least))
+    result = _BYTES_PER_RESULT_PIXEL * pixels // factor**2
+    if format != "JPEG":
+        whole = pixels * _BYTES_PER_PIXEL.get(format, _BYTES_PER_RAW_PIXEL)
+        return _FIXED_COST + whole + result
+    draft_scale = max(scale for scale in (1, 2, 4, 8) if scale <= factor)
+    coefficients = _BYTES_PER_COEFFICIENTS * pixels if progressive else 0
+    return _FIXED_COST + coefficients + 4 * pixels // draft_scale**2 + result
 
 
 # Measured by benchmarks/decode.py --memory, rounded up.
-_FIXED_COST = 64 << 20
+_FIXED_COST = 32 << 20
+_BYTES_PER_RESULT_PIXEL = 16  # reduced, converted, laid on white, turned
+_BYTES_PER_COEFFICIENTS = 7
 _BYTES_PER_PIXEL = {
-    "JPEG": 7,
     "PNG": 5,
     "GIF": 5,
     "BMP": 5,
@@ -274,10 +286,13 @@ def _identify(stream: BinaryIO, name: bytes) -> OpenPhoto:
         return _open_raw(stream, ending)
     try:
         image = _open_image(stream, head)
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
         if not is_tiff(head):
             raise
-        return _open_raw(stream, ending)  # a RAW without a preview is no TIFF to Pillow
+        try:  # a RAW without a preview is no TIFF to Pillow
+            return _open_raw(stream, ending)
+        except PhotoError:
+            raise error from None
     if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw_tiff(image.tag_v2):
         return _open_raw(stream, ending)
     format_name = image.format or ""

@@ -92,6 +92,7 @@ class _Metadata:
         self._exif: Mapping[int, Any] = exif
         self._shot = self.read("EXIF data", lambda: exif.get_ifd(_EXIF), none)
         self._gps = self.read("GPS data", lambda: exif.get_ifd(_GPS), none)
+        self._raw = photo.raw
         image = photo.image
         self._iptc = none
         if image is not None:
@@ -124,6 +125,8 @@ class _Metadata:
             (values.moment, packet.text(xmp.CREATE_DATE), None),
             (values.moment, exif.get(_DATE_TIME), shot.get(_OFFSET)),
         ]
+        if self._raw is not None:
+            candidates.append((values.moment, self._raw.taken(), None))
         for parse, written, second in candidates:
             moment = self.read("date", partial(parse, written, second), None)
             if moment is not None:
@@ -136,9 +139,10 @@ class _Metadata:
         return values.camera(make, model)
 
     def lens(self) -> str | None:
-        return values.text(self._shot.get(_LENS_MODEL)) or values.text(
-            self._xmp.text(xmp.LENS_MODEL, xmp.LENS)
-        )
+        name = self._shot.get(_LENS_MODEL) or self._xmp.text(xmp.LENS_MODEL, xmp.LENS)
+        if name is None and self._raw is not None:
+            name = self._raw.lens()
+        return values.text(name)
 
     def position(self) -> tuple[float | None, float | None]:
         gps = self._gps

@@ -101,6 +101,18 @@ class RawFile:
         except OSError:
             return None
 
+    def taken(self) -> str | None:
+        """The camera's clock as LibRaw read it, "YYYY-MM-DDTHH:MM:SS", for makers' own formats."""
+        moment = self._raw.other.timestamp
+        if moment is None or moment.year <= 1970:
+            return None  # the clock was not set
+        return moment.replace(tzinfo=None).isoformat(timespec="seconds")
+
+    def lens(self) -> str | None:
+        """The lens as LibRaw read it."""
+        name = self._raw.lens.model
+        return (name.decode(errors="replace") if isinstance(name, bytes) else name) or None
+
     def exif(self) -> Image.Exif:
         """The EXIF tags, from the RAW's own TIFF structure or from its preview."""
         self._stream.seek(0)

@@ -73,7 +73,7 @@ def read_photo(
         try:
             with (
                 open_photo(stream, path, max_pixels=max_pixels) as photo,
-                reserve(photo.cost()),
+                reserve(photo.cost(at_least)),
             ):
                 decoded = photo.decode(at_least)
                 facts = read_facts(photo)  # afterwards, for what a PNG carries behind its pixels

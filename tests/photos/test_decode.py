@@ -180,8 +180,13 @@ def test_formats_with_dangerous_decoders_are_not_opened() -> None:
         decode(io.BytesIO(postscript), at_least=64)
 
 
-def test_cost_grows_with_the_photo() -> None:
-    small, large = (decode_cost(side, side, "PNG") for side in (1000, 10_000))
-    assert 4 * 10**8 < large < 10**9
-    assert small < large
-    assert decode_cost(6000, 4000, "JPEG", progressive=False) < decode_cost(6000, 4000, "JPEG")
+def test_cost_grows_with_what_is_held_in_memory() -> None:
+    small, large = (decode_cost(side, side, "PNG", at_least=448) for side in (1000, 10_000))
+    assert small < 10**8 < 4 * 10**8 < large < 10**9
+    baseline, progressive = (
+        decode_cost(6000, 4000, "JPEG", at_least=448, progressive=stored)
+        for stored in (False, True)
+    )
+    assert baseline < progressive
+    panorama = decode_cost(27_000, 890, "JPEG", at_least=448, progressive=False)
+    assert panorama > 4 * 27_000 * 890 > baseline, "a panorama is not decoded at reduced scale"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lensctl.errors import PhotoError
 from lensctl.photos.decode import decode
+from lensctl.photos.raw import RawFile
 from lensctl.photos.reader import read_photo
 from support.image_files import (
     BLUE,
@@ -105,6 +106,12 @@ def test_facts_of_a_raw(tmp_path: Path) -> None:
     assert facts is not None
     assert (facts.taken, facts.camera) == ("2024-07-01T12:30:00", "Lens Works Model 1")
     assert (facts.width, facts.height, facts.format, facts.orientation) == (240, 160, "DNG", 3)
+
+
+def test_the_date_as_libraw_reads_it() -> None:
+    stream = io.BytesIO(dng(sensor(), None, taken="2024:07:01 12:30:00"))
+    assert RawFile(stream).taken() == "2024-07-01T12:30:00"
+    assert RawFile(io.BytesIO(dng(sensor(), None))).taken() is None
 
 
 def test_truncated_and_false_raws(tmp_path: Path) -> None:

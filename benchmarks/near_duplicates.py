@@ -1,0 +1,102 @@
+"""How far apart perceptual hashes of edited and of different photos are, and how fast they group.
+
+    python benchmarks/near_duplicates.py FOLDER... [--hashes 100000 1000000]
+
+For every photo below the folders: the bits in which its hash differs after each edit. Between all
+pairs of photos: how many lie within each distance. Then the time to group random hashes of which a
+tenth has a near copy.
+"""
+
+import argparse
+import io
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from lensctl.errors import PhotoError
+from lensctl.photos.decode import decode
+from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near, perceptual_hash
+from lensctl.photos.scan import FoundPhoto, ScanRules, scan
+
+
+def recompressed(image: Image.Image) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=30)
+    return Image.open(stream)
+
+
+def cropped(image: Image.Image, part: float) -> Image.Image:
+    width, height = image.size
+    return image.crop((round(width * part), round(height * part), width, height))
+
+
+EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "a third of the size": lambda image: image.resize((image.width // 3, image.height // 3)),
+    "JPEG quality 30": recompressed,
+    "brightness + 20 %": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "contrast - 20 %": lambda image: ImageEnhance.Contrast(image).enhance(0.8),
+    "greyscale": lambda image: image.convert("L"),
+    "2 % cut off two sides": lambda image: cropped(image, 0.02),
+    "5 % cut off two sides": lambda image: cropped(image, 0.05),
+    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+}
+
+
+def photos(folders: list[Path]) -> list[Image.Image]:
+    images = []
+    for folder in folders:
+        for entry in scan(os.fsencode(folder), ScanRules()):
+            if not isinstance(entry, FoundPhoto):
+                continue
+            try:
+                images.append(decode(entry.path, at_least=224).image)
+            except PhotoError as error:
+                print(f"left out: {os.fsdecode(entry.path)}: {error.what}")
+    return images
+
+
+def report_edits(images: list[Image.Image], hashes: list[int]) -> None:
+    print(f"{'edit':24s} median  90 %  within {MAX_DISTANCE} bits")
+    for name, edit in EDITS.items():
+        edited = [perceptual_hash(edit(image)) for image in images]
+        bits = np.array([(a ^ b).bit_count() for a, b in zip(hashes, edited, strict=True)])
+        share = np.mean(bits <= MAX_DISTANCE)
+        print(f"{name:24s} {np.median(bits):6.0f} {np.quantile(bits, 0.9):5.0f} {share:9.1%}")
+
+
+def report_pairs(hashes: list[int]) -> None:
+    values = np.array(hashes, dtype=np.uint64)
+    first, second = np.triu_indices(len(values), 1)
+    bits = np.bitwise_count(values[first] ^ values[second])
+    print(f"pairs of photos: {len(bits)}; median distance {np.median(bits):.0f} bits")
+    print("within bits: " + ", ".join(f"{n}: {np.sum(bits <= n)}" for n in (0, 2, 4, 6, 8, 10, 12)))
+
+
+def report_speed(count: int) -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, count, dtype=np.uint64)
+    hashes[-(count // 10) :] = hashes[: count // 10] ^ np.uint64(0b1000100010001)
+    start = time.perf_counter()
+    groups = group_near(hashes.tolist())
+    print(f"{count} hashes: {len(groups)} groups in {time.perf_counter() - start:.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--hashes", nargs="*", type=int, default=[100_000])
+    arguments = parser.parse_args()
+    images = photos(arguments.folders)
+    hashes = [perceptual_hash(image) for image in images]
+    print(f"{len(images)} photos")
+    report_edits(images, hashes)
+    report_pairs(hashes)
+    for count in arguments.hashes:
+        report_speed(count)
+
+
+if __name__ == "__main__":
+    main()
