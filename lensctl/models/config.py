@@ -90,6 +90,8 @@ def check_backbone(backbone: Mapping[str, Any]) -> None:
 def _check_size(name: str, value: Any) -> None:
     values = value if isinstance(value, list | tuple) else [value]
     for number in values:
+        if name == "patch_size" and number is None:
+            continue  # a ResNet has no patches
         if name in _SIZES and type(number) is not int:
             raise ValueError(f"{name} should be a whole number, not {number!r}")
         limit = _MAX_LAYERS if name == "layers" else _MAX_SIZE

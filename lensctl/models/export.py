@@ -1,5 +1,6 @@
 """Write the query side's graphs: by hand for plain CLIP, by torch's exporter for the rest."""
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def _trace_towers(module: MagicLens, folder: Path) -> None:
 def _trace(tower: nn.Module, example: Tensor, name: str, path: Path) -> None:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
