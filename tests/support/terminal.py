@@ -11,7 +11,10 @@ import pyte
 
 DEVICE_ATTRIBUTES = b"\x1b[c"
 CELL_SIZE = b"\x1b[16t"
-_QUESTION = re.compile(rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\")
+CURSOR = b"\x1b[6n"
+_QUESTION = re.compile(
+    rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b\[6n|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"
+)
 
 
 class Terminal:
@@ -52,10 +55,10 @@ class Terminal:
         """Send keys."""
         self.process.send(text)
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> str:
-        """Read until some text is on the screen; returns the screen."""
+    def wait_for(self, text: str, seconds: float = 60.0, *, occurrences: int = 1) -> str:
+        """Read until some text is on the screen, so many times; returns the screen."""
         end = time.monotonic() + seconds
-        while text not in self.text():
+        while self.text().count(text) < occurrences:
             if time.monotonic() > end or not self._read():
                 raise AssertionError(f"{text!r} never came; the screen:\n{self.text()}")
         return self.text()
@@ -80,10 +83,12 @@ class Terminal:
             data = self.process.read_nonblocking(65536, timeout=30)
         except pexpect.EOF:
             return False
+        except pexpect.TIMEOUT:
+            raise AssertionError(f"nothing more came; the screen:\n{self.text()}") from None
         self.raw += data
-        self._answer()
         if not self._graphics:
             self._stream.feed(re.sub(rb"\x1b[_\]].*?\x1b\\", b"", data, flags=re.DOTALL))
+        self._answer()
         return True
 
     def _answer(self) -> None:
@@ -96,6 +101,9 @@ class Terminal:
                     self.process.send(f"\x1b]11;rgb:{self._background}\x1b\\")
             elif question.group() == DEVICE_ATTRIBUTES:
                 self.process.send("\x1b[?62;4c" if self._graphics == "sixel" else "\x1b[?62c")
+            elif question.group() == CURSOR:
+                cursor = self.screen.cursor
+                self.process.send(f"\x1b[{cursor.y + 1};{cursor.x + 1}R")
             elif question.group() == CELL_SIZE:
                 self.process.send("\x1b[6;20;10t")
             elif self._graphics == "kitty":

@@ -1,0 +1,62 @@
+"""Results copied and linked: names collide, nothing is overwritten."""
+
+from pathlib import Path
+
+import pytest
+
+from lensctl.show.copying import place_copy, place_link
+from support.command import Run
+
+
+def _file(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    theirs = _file(out / "a.jpg", "theirs")
+    assert place_copy(_file(tmp_path / "1" / "a.jpg", "one"), out) == out / "a-2.jpg"
+    assert place_copy(_file(tmp_path / "2" / "a.jpg", "two"), out) == out / "a-3.jpg"
+    assert place_link(tmp_path / "1" / "a.jpg", out) == out / "a-4.jpg"
+    assert theirs.read_text() == "theirs"
+    assert (out / "a-3.jpg").read_text() == "two"
+    assert len(list(out.iterdir())) == 4
+
+
+def test_what_is_there_already_is_not_copied_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    source = _file(tmp_path / "a.jpg", "same")
+    for place in (place_copy, place_copy):
+        assert place(source, out) == out / "a.jpg"
+    assert len(list(out.iterdir())) == 1
+    assert [place_link(source, out) for _ in range(2)] == [out / "a-2.jpg"] * 2
+
+
+def test_times_are_kept_and_a_failed_copy_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    source = _file(tmp_path / "a.jpg", "x")
+    assert place_copy(source, out).stat().st_mtime == source.stat().st_mtime
+    with pytest.raises(OSError):
+        place_copy(tmp_path / "gone.jpg", out)
+    assert [one.name for one in out.iterdir()] == ["a.jpg"]
+
+
+def test_export_prints_where_photos_lie_now(lensctl: Run, home: Path, tmp_path: Path) -> None:
+    before = sorted((home / "photos").iterdir())
+    done = lensctl("export", "a cat", "-k", "2", "--to", tmp_path / "new" / "cats")
+    placed = [Path(line) for line in done.stdout.splitlines()]
+    assert [one.parent for one in placed] == [tmp_path / "new" / "cats"] * 2
+    assert placed[0].read_bytes() == (home / "photos" / "chelsea.jpg").read_bytes()
+    linked = lensctl("export", "a cat", "-k", "1", "--to", tmp_path / "links", "--link")
+    assert Path(linked.stdout.strip()).resolve() == home / "photos" / "chelsea.jpg"
+    assert sorted((home / "photos").iterdir()) == before
+
+
+def test_export_of_nothing(lensctl: Run, tmp_path: Path) -> None:
+    done = lensctl("export", "a cat", "--camera", "no such", "--to", tmp_path / "none")
+    assert done.returncode == 1
+    assert not (tmp_path / "none").exists()

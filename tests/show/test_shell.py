@@ -1,0 +1,149 @@
+"""The shell: its language, its answers, and the whole of it in a real pseudo-terminal."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lensctl.cli.shell_language import Command, Search, parse
+from lensctl.errors import UsageError
+from lensctl.library.composition import compose, find_composed
+from lensctl.library.filters import Filters
+from lensctl.library.library import Library
+from lensctl.library.session import open_session
+from lensctl.models.registry import open_model
+from support.command import Run, environment_of
+from support.terminal import Terminal
+
+
+@pytest.mark.parametrize(
+    ("line", "meaning"),
+    [
+        ("", None),
+        ("red barn", Search((), "red barn", "")),
+        ("3", Search((3,), "", "")),
+        ("3 at night", Search((3,), "at night", "")),
+        ("3 + 5 at night", Search((3, 5), "at night", "")),
+        ("3+5", Search((3, 5), "", "")),
+        ("3 not people", Search((3,), "", "people")),
+        ("beach not people", Search((), "beach", "people")),
+        ("knots on a rope", Search((), "knots on a rope", "")),
+        ('"3 cats"', Search((), "3 cats", "")),
+        ('"back"', Search((), "back", "")),
+        ("3d model", Search((), "3d model", "")),
+        ("open sea", Search((), "open sea", "")),
+        ("back to school", Search((), "back to school", "")),
+        ("open 2", Command("open", "2")),
+        ("back", Command("back")),
+        ("exit", Command("quit")),
+        ("/in ~/Photos 2024", Command("in", "~/Photos 2024")),
+        ("/place", Command("place")),
+    ],
+)
+def test_what_lines_mean(line: str, meaning: object) -> None:
+    assert parse(line) == meaning
+
+
+def test_files_are_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = tmp_path / "a b.jpg"
+    photo.write_bytes(b"")
+    (tmp_path / "plain.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    assert parse(f'"{photo}" at night') == Search((photo,), "at night", "")
+    assert parse("plain.jpg + 2 at night") == Search((Path("plain.jpg"), 2), "at night", "")
+    assert parse(str(tmp_path / "plain.jpg")) == Search((tmp_path / "plain.jpg",), "", "")
+
+
+@pytest.mark.parametrize("line", ["/color red", "/k", "not people"])
+def test_lines_that_mean_nothing_are_refused(line: str) -> None:
+    with pytest.raises(UsageError):
+        parse(line)
+
+
+@pytest.fixture(scope="module")
+def session(home: Path):
+    with open_session(Library(home / "library"), open_model("mini"), resident=True) as session:
+        yield session
+
+
+def _content(session, home: Path, name: str) -> int:
+    return session.catalog.content_at(os.fsencode((home / "photos" / name).resolve()))[0]
+
+
+def test_one_photo_and_words_are_the_models_own_question(session, home: Path) -> None:
+    coffee = _content(session, home, "coffee.jpg")
+    mine = compose(session, [coffee], "at night")
+    models = session.ask_photo(home / "photos" / "coffee.jpg", "at night")
+    assert np.allclose(mine.vector, models.vector, atol=1e-6)
+    assert (mine.kind, mine.content_ids) == ("composed", (coffee,))
+    assert np.allclose(compose(session, [], "a cat").vector, session.ask_text("a cat").vector)
+
+
+def test_several_photos_are_near_each_of_them(session, home: Path) -> None:
+    names = ("coffee.jpg", "chelsea.jpg")
+    both = compose(session, [_content(session, home, name) for name in names])
+    single = [session.ask_photo(home / "photos" / name).vector for name in names]
+    assert np.linalg.norm(both.vector) == pytest.approx(1, abs=1e-5)
+    assert min(both.vector @ one for one in single) > max(0.0, float(single[0] @ single[1]))
+    found = find_composed(session, both, 99, Filters(), 0.0)
+    assert len(found) == 7
+    assert not {Path(os.fsdecode(one.facts.path)).name for one in found} & set(names)
+
+
+def test_not_lowers_what_resembles_it(session, home: Path) -> None:
+    def rank(question) -> int:
+        found = find_composed(session, question, 99, Filters(), 0.0)
+        names = [Path(os.fsdecode(one.facts.path)).name for one in found]
+        return names.index("chelsea.jpg")
+
+    assert rank(compose(session, [], "a cat")) == 0
+    assert rank(compose(session, [], "an animal", "a cat")) > rank(
+        compose(session, [], "an animal")
+    )
+    coffee = _content(session, home, "coffee.jpg")
+    cat = compose(session, [coffee], "a cat")
+    less = compose(session, [coffee], "a cat", "a cat")
+    target = session.kept_embedding(_content(session, home, "chelsea.jpg"))
+    target = session.side.make_targets(target[None])[0]
+    assert target @ less.vector < target @ cat.vector
+
+
+def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
+    lines = ["a cat", "1", "/place Lisbon", "a cat", "history", "open 7", "quit", "never"]
+    done = lensctl("shell", "-k", "2", input="\n".join(lines) + "\n")
+    assert done.returncode == 0, done.stderr
+    paths = [line.split("\t")[1] for line in done.stdout.splitlines() if "\t" in line]
+    names = [Path(path).name for path in paths]
+    assert len(names) == 6
+    assert names[0] == "chelsea.jpg"
+    assert "chelsea.jpg" not in names[2:4]  # its own photo is left out
+    assert set(names[4:]) <= {"coffee.jpg", "rocket.jpg", "camera.jpg"}
+    assert "  3  a cat" in done.stdout
+    assert "there is no result 7" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_conversation_at_a_terminal(home: Path, tmp_path: Path) -> None:
+    viewer = tmp_path / "xdg-open"
+    viewer.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    viewer.chmod(0o755)
+    environment = environment_of(home) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    terminal = Terminal(["shell", "-k", "2"], environment, size=(40, 90))
+    terminal.wait_for("lensctl>")
+    terminal.type("a cat\r")
+    assert "▀" in terminal.wait_for("2 photos in")
+    terminal.type("1 in space\r")
+    terminal.wait_for("2 photos in", occurrences=2)
+    terminal.type("back\r")
+    terminal.wait_for("back to: a cat")
+    terminal.type("open 1\r")
+    terminal.type("more\r")
+    screen = terminal.wait_for("4 photos in")
+    assert "3 0." in screen
+    terminal.type("\x04")
+    assert terminal.wait_for_exit() == 0
+    assert (tmp_path / "opened").read_text().strip().endswith("chelsea.jpg")
+    history = home / "library" / "shell-history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    assert "1 in space" in history.read_text()
