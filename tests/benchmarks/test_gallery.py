@@ -19,7 +19,7 @@ from lensctl_training.benchmarks.images import dilated, pad_to_square, read_imag
 from lensctl_training.benchmarks.registry import LoadOptions
 from lensctl_training.benchmarks.report import Report, table
 from lensctl_training.benchmarks.run import EvalOptions, run_benchmark, write_results
-from support.benchmark_data import COLOURS, MeanColour, make_cirr, paint
+from support.benchmark_data import COLOURS, MeanColour, make_circo, make_cirr, paint
 
 
 def some_images(folder: Path, count: int) -> list[ImageRef]:
@@ -181,6 +181,18 @@ def test_missing_images_are_refused_or_counted(tmp_path: Path) -> None:
     # the other one red moves up to rank 2.
     assert score.values == {"R@1": 0, "R@5": 0.5, "R@10": 0.5, "R@50": 0.5}
     assert (score.queries, score.lost_answers, score.candidates) == (2, 1, 6)
+
+
+def test_a_lost_answer_among_several_stays_in_the_denominator(tmp_path: Path) -> None:
+    """CIRCO val 0 without its green image: yellow rank 1, blue rank 6, of three right answers."""
+    root = make_circo(tmp_path / "circo")
+    (root / "COCO2017_unlabeled/unlabeled2017/000000000002.jpg").unlink()
+    options = EvalOptions(cache=tmp_path / "cache", quiet=True, allow_missing=True)
+    report = run_benchmark("circo", root, [MeanColour()], LoadOptions(), options)
+    score = report.methods[0].tasks[0]
+    assert score.lost_answers == 1
+    assert score.values["mAP@5"] == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert score.values["mAP@10"] == pytest.approx(((1 + 2 / 6) / 3 + 1 / 2) / 2)
 
 
 def test_unreadable_images_are_refused_or_counted(tmp_path: Path) -> None:
