@@ -200,30 +200,37 @@ def _references(node: LexborNode) -> Iterator[str]:
     for name in _LAZY:
         yield attributes.get(name) or ""
     for name in (*_LAZY_SETS, "srcset"):
-        yield largest_of(attributes.get(name) or "")
+        yield largest_of(collapse(attributes.get(name) or ""))
     yield attributes.get("src") or ""
     if node.parent is not None and node.parent.tag == "picture":
         for source in node.parent.css("source"):
-            yield largest_of(source.attributes.get("srcset") or "")
+            yield largest_of(collapse(source.attributes.get("srcset") or ""))
 
 
 def largest_of(srcset: str) -> str:
-    """The candidate of a srcset with the largest width or density; "" where there is none.
-
-    An address may hold commas (`w_300,h_200/cat.jpg`), so the list is cut at comma and blank.
-    """
+    """The candidate of a srcset with the largest width or density; "" where there is none."""
     best, largest = "", -1.0
-    for candidate in re.split(r",\s+|(?<=[\dwx]),(?=\S*[:/])", srcset[:8192].strip()):
-        words = candidate.split()
-        if not words:
-            continue
+    for address, descriptor in _candidates(srcset[:8192]):
         try:
-            size = float(words[1].rstrip("wx")) if len(words) > 1 else 1.0
+            size = float(descriptor.rstrip("wx") or 1.0)
         except ValueError:
             continue
         if size > largest:
-            best, largest = words[0].rstrip(","), size
+            best, largest = address, size
     return best
+
+
+def _candidates(srcset: str) -> Iterator[tuple[str, str]]:
+    """(address, descriptor) pairs, cut as the HTML standard does: an address runs to a blank, so
+    that it may hold commas (`w_300,h_200/cat.jpg`), a descriptor runs to a comma."""
+    rest = srcset.lstrip(" \t\n\r\f,")
+    while rest:
+        address, _, rest = rest.partition(" ")
+        descriptor = ""
+        if not address.endswith(","):
+            descriptor, _, rest = rest.partition(",")
+        yield address.rstrip(","), descriptor.strip()
+        rest = rest.lstrip(" \t\n\r\f,")
 
 
 def _mention(

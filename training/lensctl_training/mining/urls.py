@@ -2,9 +2,10 @@
 
 import hashlib
 from functools import cache
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
 MAX_LENGTH = 2048
+_LEGAL = "/%:@!$&'()*+,;=~?"
 
 
 def absolute(base: str, reference: str) -> tuple[str, str]:
@@ -26,7 +27,8 @@ def absolute(base: str, reference: str) -> tuple[str, str]:
         return "", "address is not http(s)"
     if not host:
         return "", "malformed address"
-    return urlunsplit(parts._replace(fragment="")), ""
+    path, query = (quote(piece, safe=_LEGAL) for piece in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query, fragment="")), ""
 
 
 def site_of(url: str) -> str:

@@ -18,6 +18,7 @@ from lensctl_training.mining.config import PageLimits
 from lensctl_training.mining.funnel import Funnel
 
 _LEAST_BUDGET = 256 * 2**20
+_DAMAGE = (ArchiveLoadFailed, EOFError, OSError, ValueError, AttributeError, OverflowError)
 _CHUNK = 64 * 1024
 
 
@@ -47,7 +48,7 @@ def read_warc(path: Path, limits: PageLimits, funnel: Funnel) -> Iterator[Record
                 funnel.enter("records")
                 found = _usable(record, limits, funnel)
                 budget -= _drain(record.raw_stream, budget)
-            except (ArchiveLoadFailed, EOFError, OSError, ValueError, AttributeError) as error:
+            except _DAMAGE as error:
                 # warcio raises these for headers and members that make no sense. There is no
                 # safe place to go on from, so what follows in this file is lost.
                 funnel.reject("files", f"WARC damaged ({type(error).__name__})")

@@ -1,0 +1,214 @@
+"""From a folder to shards: balanced funnels, resuming, lost workers, splits."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from mining.conftest import picture
+
+from lensctl.errors import DataError, UsageError
+from lensctl_training.data.shards import read_triplets
+from lensctl_training.mining import pipeline
+from lensctl_training.mining.config import MineConfig, PageLimits, WriteSettings, load_config
+from lensctl_training.mining.engine import InProcess, Processes, open_engine
+from lensctl_training.mining.funnel import Funnel
+from lensctl_training.mining.pipeline import run_pipeline
+from lensctl_training.mining.workspace import Part, Workspace
+from lensctl_training.mining.write import all_funnels
+
+SMALL = MineConfig(pages=PageLimits(pages_per_part=2))
+
+
+def run(inputs: list[Path], out: Path, config: MineConfig = SMALL) -> dict[str, Funnel]:
+    return run_pipeline(inputs, out, config, InProcess())
+
+
+def content(out: Path) -> list[tuple[str, str, bytes, bytes]]:
+    return [(t.key, t.instruction, t.query, t.target) for t in read_triplets(out)]
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_folder_becomes_shards_with_provenance(handbook: Path, tmp_path: Path) -> None:
+    run([handbook], tmp_path / "out")
+    found = list(read_triplets(tmp_path / "out"))
+    assert len(found) >= 20
+    facts = found[0].provenance
+    assert facts["page"].startswith("http://handbook.invalid/")
+    assert facts["writer"] == "rule-based"
+    assert facts["query"]["sha256"] != facts["target"]["sha256"]
+    relations = {triplet.provenance["relation"] for triplet in found}
+    assert {"before to after", "after to before", "one thing differs", "its controls"} <= relations
+    for name in ("funnel.json", "report.html", "datasheet.md"):
+        assert (tmp_path / "out" / name).stat().st_size > 200
+
+
+@pytest.mark.usefixtures("stub")
+def test_every_image_and_pair_is_accounted_for(handbook: Path, tmp_path: Path) -> None:
+    (handbook / "icons" / "note.png").unlink()
+    (handbook / "img" / "Mosaic-low.png").write_bytes(b"not an image")
+    (handbook / "img" / "Ripple-low.png").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    picture(3, (400, 80)).save(handbook / "img" / "Twirl-low.png")
+    run([handbook], tmp_path / "out")
+    funnels = all_funnels(Workspace(tmp_path / "out"))
+    for stage, units in {
+        "pages": ["pages", "images"],
+        "groups": ["pages", "images"],
+        "annotate": ["images"],
+        "pairs": ["pairs"],
+        "instruct": ["pairs"],
+    }.items():
+        for unit in units:
+            assert funnels[stage].entered[unit] > 0
+            assert funnels[stage].lost(unit) == 0, (stage, unit)
+    reasons = funnels["groups"].rejected["images"]
+    assert reasons["not a readable image"] == 1
+    assert reasons["vector image"] == 1
+    assert reasons["extreme aspect ratio"] == 1
+    assert reasons["image missing"] == 8
+    assert reasons["logo"] == 8
+    written = json.loads((tmp_path / "out" / "funnel.json").read_text())
+    assert written["groups"] == funnels["groups"].as_json()
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_second_run_makes_nothing_again(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run([handbook], tmp_path / "out")
+    before = content(tmp_path / "out")
+    monkeypatch.setattr(pipeline, "make_part", _forbidden)
+    run([handbook], tmp_path / "out")
+    assert content(tmp_path / "out") == before
+
+
+def _forbidden(*_: object) -> None:
+    raise AssertionError("a finished part is made again")
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_changed_page_is_mined_again(handbook: Path, tmp_path: Path) -> None:
+    run([handbook], tmp_path / "out")
+    cartoon = handbook / "cartoon.html"
+    cartoon.write_text(cartoon.read_text().replace("Strength = 10", "Strength = 15"))
+    run([handbook], tmp_path / "out")
+    run([handbook], tmp_path / "fresh")
+    assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+@pytest.mark.usefixtures("stub")
+@pytest.mark.parametrize("stage", ["pages", "groups", "annotate", "pairs", "instruct"])
+def test_a_run_killed_in_a_stage_goes_on(
+    handbook: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run([handbook], tmp_path / "whole")
+    real = pipeline.make_part
+    seen: list[str] = []
+
+    def dies(name: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
+        seen.append(name)
+        if seen.count(stage) == 2:
+            raise KeyboardInterrupt
+        real(name, keys, out, config, part)
+
+    monkeypatch.setattr(pipeline, "make_part", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run([handbook], tmp_path / "out")
+    monkeypatch.setattr(pipeline, "make_part", real)
+    run([handbook], tmp_path / "out")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def _make_or_die(flag: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
+    """Kill this worker the first time, in the middle of a part."""
+    if not os.path.exists(flag):  # noqa: PTH110
+        open(flag, "w").close()  # noqa: PTH123
+        (Path(out) / "work" / "pages" / f".{part.name}.half").mkdir(parents=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    pipeline.make_part("pages", keys, out, config, part)
+
+
+def test_the_work_of_a_killed_worker_is_done_again(handbook: Path, tmp_path: Path) -> None:
+    from lensctl_training.mining.sources import find_parts
+
+    parts = find_parts([handbook], SMALL)
+    keys = {part.name: part.fingerprint for part in parts}
+    out = tmp_path / "out"
+    work = partial(_make_or_die, str(tmp_path / "died"), keys, str(out), SMALL)
+    assert sorted(Processes(2).run(work, parts)) == sorted(keys)
+    assert (tmp_path / "died").exists()
+    assert Workspace(out).parts("pages") == sorted(keys)
+    pages = [Workspace(out).funnel("pages", name).left["pages"] for name in keys]
+    assert sum(pages) == 8
+
+
+@pytest.mark.usefixtures("stub")
+def test_val_shares_no_site_with_train(handbook: Path, tmp_path: Path) -> None:
+    inputs = []
+    for number in range(4):
+        site = tmp_path / f"site{number}"
+        site.symlink_to(handbook)
+        copy = tmp_path / f"copy{number}"
+        copy.mkdir()
+        for path in handbook.rglob("*"):
+            if path.is_file():
+                (copy / path.relative_to(handbook)).parent.mkdir(exist_ok=True)
+                (copy / path.relative_to(handbook)).write_bytes(path.read_bytes())
+        inputs.append(copy)
+    config = MineConfig(write=WriteSettings(val_share=0.0, val_sites=("copy2.invalid",)))
+    run(inputs, tmp_path / "out", config)
+    train = {t.provenance["site"] for t in read_triplets(tmp_path / "out")}
+    val = {t.provenance["site"] for t in read_triplets(tmp_path / "out" / "val")}
+    assert val == {"copy2.invalid"}
+    assert train == {"copy0.invalid", "copy1.invalid", "copy3.invalid"}
+
+
+@pytest.mark.usefixtures("stub")
+def test_nothing_outside_the_folder_is_read_or_written(handbook: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    picture(7).save(secret)
+    (handbook / "link.png").symlink_to(secret)
+    (handbook / "evil.html").write_text(
+        '<html lang="en"><h1>Traversal</h1><img src="../secret.png"><img src="%2e%2e/secret.png">'
+        '<img src="..%2fsecret.png"><img src="link.png"><img src="a%00b.png">'
+        '<img src="file:///etc/passwd">'
+    )
+    run([handbook], tmp_path / "out")
+    work = Workspace(tmp_path / "out")
+    images = [
+        json.loads(line)
+        for part in work.parts("pages")
+        for line in (work.part_folder("pages", part) / "images.jsonl").read_text().splitlines()
+    ]
+    evil = {row["url"]: row["reason"] for row in images if "secret" in row["url"]}
+    assert set(evil.values()) <= {"path outside the folder", "image missing"}
+    link = next(row for row in images if row["url"].endswith("link.png"))
+    assert link["reason"] == "path outside the folder"
+    assert all(p.is_relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    assert not (tmp_path / "passwd").exists()
+
+
+def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no"):
+        run([tmp_path / "absent"], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pages in"):
+        run([tmp_path / "empty"], tmp_path / "out")
+    with pytest.raises(DataError, match="has not run"):
+        run_pipeline([], tmp_path / "out", SMALL, InProcess(), "pairs")
+    with pytest.raises(UsageError, match="no engine"):
+        open_engine("spark")
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[pairs]\nper_page = 3\n[write]\nval_share = 0\n")
+    assert load_config(path).pairs.per_page == 3
+    for wrong in ("[pairs]\nper_pages = 3", "[pairs]\nper_page = 'x'", "pairs = 1", "a = ]"):
+        path.write_text(wrong)
+        with pytest.raises(UsageError):
+            load_config(path)
+    with pytest.raises(UsageError, match="out of range"):
+        load_config(None, {"write": {"val_share": 1.5}})
