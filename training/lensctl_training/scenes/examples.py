@@ -1,6 +1,7 @@
 """The synthetic data set as training and validation read it."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 import numpy as np
@@ -58,12 +59,21 @@ class SceneExamples:
 def scene_pixels(picture: Pixels, preprocessing: Preprocessing) -> Floats:
     """(H, W, 3) uint8 -> (3, S, S) float32; without a resize where the size is right already."""
     if preprocessing.size == PICTURE and not preprocessing.divide_by_max:
-        mean = np.asarray(preprocessing.mean, np.float32)[:, None, None]
-        std = np.asarray(preprocessing.std, np.float32)[:, None, None]
-        return (picture.transpose(2, 0, 1).astype(np.float32) / np.float32(255) - mean) / std
+        scale, offset = _linear(preprocessing)
+        return picture.transpose(2, 0, 1) * scale + offset
     from PIL import Image
 
     return preprocessing(Image.fromarray(picture))
+
+
+@cache
+def _linear(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
+    """Scale and offset that take bytes to (x / 255 - mean) / std; (3, 1, 1) each."""
+    mean, std = (
+        np.array(values, np.float32)[:, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return 1 / (255 * std), -mean / std
 
 
 def render_training_set(
