@@ -2,8 +2,9 @@
 
 An embedding is [pooled features 1280 | plain statistics]. A target is three weighted blocks:
 
-- *meaning* (384): ConSE, the class probabilities times the classes' text vectors, so that words
-  can be added to it. Norouzi et al. 2014.
+- *meaning* (1000): the class probabilities, damped, so that words can be added to it. It follows
+  ConSE (Norouzi et al. 2014) in describing a photo by the classes that the network knows, and
+  leaves it to the words' side to say how a text relates to them.
 - *look* (256): the principal components of the centred features, for likeness beyond the classes.
 - *light* (the statistics, standardised): brightness, colour, layout and sharpness.
 """
@@ -12,14 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.text_tower import TextTower
+from lensctl.models.mini.words import Words, softmax, unit
 
 FILE = "lens.safetensors"
+DAMPING = 0.4
+"""Exponent of the class probabilities: a small one lets second thoughts count."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,16 @@ class Lens:
     Args:
         tensors: the shipped maps.
         weights: the image package's file, for its classifier.
-        text: the sentence encoder, or None where no words will come.
+        words: the side of words, or None where none will come.
     """
 
     def __init__(
-        self, tensors: TensorFile, weights: WeightFile, text: TextTower | None = None
+        self, tensors: TensorFile, weights: WeightFile, words: Words | None = None
     ) -> None:
         self._blocks = BlockWeights()
-        self._text = text
+        self._words = words
         self._classifier = weights["classifier.weight"].T, weights["classifier.bias"]
-        names = ("classes", "text_mean", "look_mean", "look", "light_mean", "light_scale")
+        names = ("look_mean", "look", "light_mean", "light_scale")
         self._maps = {name: tensors[name].astype(np.float32) for name in names}
 
     def make_targets(self, embeddings: Floats) -> Floats:
@@ -67,13 +69,13 @@ class Lens:
         """(N, E) -> (N, T) unit: the meaning block alone."""
         matrix, bias = self._classifier
         logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
-        return unit(np.sqrt(softmax(logits)) @ self._maps["classes"])
+        return unit(softmax(logits) ** np.float32(DAMPING))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, T) unit."""
-        if self._text is None:
-            raise RuntimeError("this lens was opened without its text tower")
-        return unit(self._text.encode(texts) - self._maps["text_mean"])
+        if self._words is None:
+            raise RuntimeError("this lens was opened without its words")
+        return self._words.encode(texts)
 
     def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
         """(N, E) and N instructions -> (N, D) unit: the target plus the words, as a sum."""
@@ -92,15 +94,3 @@ class Lens:
         blocks = self._blocks
         length = np.linalg.norm([blocks.meaning, blocks.look, blocks.light])
         return float(blocks.words * blocks.meaning / length)
-
-
-def softmax(logits: Floats) -> Floats:
-    """Over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def unit(vectors: npt.NDArray[np.floating]) -> Floats:
-    """Rows of length one; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)

@@ -18,6 +18,7 @@ from lensctl.models.mini.packages import (
 )
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import TextTower
+from lensctl.models.mini.words import Words
 from lensctl.models.preprocessing import Preprocessing
 
 MEAN, STD = 127.0, 128.0
@@ -52,17 +53,17 @@ class Encoder:
 
 
 class MiniSide:
-    """Both `interface.IndexSide` and, where a text tower is given, `interface.QuerySide`."""
+    """Both `interface.IndexSide` and, where words are given, `interface.QuerySide`."""
 
-    def __init__(self, info: ModelInfo, text: TextTower | None = None) -> None:
+    def __init__(self, info: ModelInfo, maps: TensorFile, words: Words | None = None) -> None:
         weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
         self.info = info
         self.preprocess = PREPROCESSING
         self.device = "cpu"
         self.precision = "fp32"
         self.encode_images = Encoder(weights)
-        self._text = text
-        self._lens = Lens(TensorFile(DATA / FILE), weights, text)
+        self._words = words
+        self._lens = Lens(maps, weights, words)
         self.make_targets = self._lens.make_targets
         self.make_queries = self._lens.make_queries
         self.encode_texts = self._lens.encode_texts
@@ -70,7 +71,7 @@ class MiniSide:
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""
-        return self._text is not None and self._text.truncated(text)
+        return self._words is not None and self._words.truncated(text)
 
 
 class MiniModel:
@@ -89,7 +90,8 @@ class MiniModel:
             CheckpointError: a package's file is not the expected one.
         """
         text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
-        return MiniSide(self.info, text)
+        maps = TensorFile(DATA / FILE)
+        return MiniSide(self.info, maps, Words(maps, text))
 
     def index_side(self, device: str = "auto", precision: str = "auto") -> MiniSide:
         """The batch side.
@@ -103,4 +105,4 @@ class MiniModel:
                 why="its encoder is small and runs on the CPU in fp32",
                 next_step="leave --device and --precision out",
             )
-        return MiniSide(self.info)
+        return MiniSide(self.info, TensorFile(DATA / FILE))

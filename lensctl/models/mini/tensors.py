@@ -9,7 +9,14 @@ import numpy.typing as npt
 from lensctl.errors import CheckpointError
 from lensctl.models.safetensors_file import read_layout
 
-_DTYPES = {"F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32}
+_DTYPES = {
+    "F32": np.float32,
+    "F16": np.float16,
+    "I64": np.int64,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
 
 
 class TensorFile:

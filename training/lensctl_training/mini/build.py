@@ -19,7 +19,7 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
-from lensctl.models.mini.lens import FILE, unit
+from lensctl.models.mini.lens import FILE
 from lensctl.models.mini.packages import (
     IMAGE_WEIGHTS,
     TEXT_VOCABULARY,
@@ -28,28 +28,13 @@ from lensctl.models.mini.packages import (
 )
 from lensctl.models.mini.sides import PREPROCESSING, Encoder
 from lensctl.models.mini.text_tower import TextTower
+from lensctl.models.mini.words import CLASSES
 from lensctl.photos.decode import decode
-from lensctl_training.mini.wordnet import imagenet_synsets, load_nouns
+from lensctl_training.mini.word_maps import make_word_maps
 
 LOOK = 256
+LEAST_DEVIATION = 0.02
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def class_texts(text: TextTower) -> tuple[Floats, Floats]:
-    """(1000, 384) unit vectors of the classes with the mean removed, and that mean.
-
-    Each is the mean over the class's first name, all its names, and its name with its gloss.
-    """
-    nouns = load_nouns()
-    synsets = [nouns[offset] for offset in imagenet_synsets()]
-    forms = (
-        [one.lemmas[0] for one in synsets],
-        [", ".join(one.lemmas) for one in synsets],
-        [f"{one.lemmas[0]}: {one.gloss}" for one in synsets],
-    )
-    vectors = unit(np.sum([text.encode(form) for form in forms], axis=0))
-    mean = vectors.mean(axis=0)
-    return unit(vectors - mean), mean
 
 
 def embed_photos(folders: list[Path]) -> Floats:
@@ -79,26 +64,23 @@ def principal_directions(features: Floats, classifier: Floats, width: int) -> Fl
     return np.ascontiguousarray(vectors[:, ::-1][:, :width], dtype=np.float32)
 
 
-def make_maps(embeddings: Floats) -> dict[str, Floats]:
+def make_maps(embeddings: Floats) -> dict[str, np.ndarray]:
     """All tensors of the lens."""
     weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
     text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
-    classes, text_mean = class_texts(text)
     features, light = np.split(embeddings, [FEATURES], axis=1)
-    return {
-        "classes": classes,
-        "text_mean": text_mean,
+    look = {
         "look_mean": features.mean(axis=0),
         "look": principal_directions(features, weights["classifier.weight"], LOOK),
         "light_mean": light.mean(axis=0),
-        "light_scale": 1 / np.maximum(light.std(axis=0), 0.02),
+        "light_scale": 1 / np.maximum(light.std(axis=0), LEAST_DEVIATION),
     }
+    return make_word_maps(text) | {name: one.astype(np.float16) for name, one in look.items()}
 
 
-def write(maps: dict[str, Floats], curves: dict[str, dict[str, float]]) -> None:
-    """The maps as float16, and the card that describes them."""
-    halves = {name: np.ascontiguousarray(array, dtype=np.float16) for name, array in maps.items()}
-    save_file(halves, DATA / FILE)
+def write(maps: dict[str, np.ndarray], curves: dict[str, dict[str, float]]) -> None:
+    """The maps, and the card that describes them."""
+    save_file({name: np.ascontiguousarray(one) for name, one in maps.items()}, DATA / FILE)
     encoder = hashlib.sha256(IMAGE_WEIGHTS.sha256.encode())
     encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.GRID)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
@@ -108,8 +90,8 @@ def write(maps: dict[str, Floats], curves: dict[str, dict[str, float]]) -> None:
         "lens_fingerprint": lens.hexdigest()[:16],
         "image_size": image_tower.SIZE,
         "embedding_dim": FEATURES + statistics.WIDTH,
-        "target_dim": maps["classes"].shape[1] + LOOK + statistics.WIDTH,
-        "text_dim": maps["classes"].shape[1],
+        "target_dim": CLASSES + LOOK + statistics.WIDTH,
+        "text_dim": CLASSES,
         "parameters": 6_092_072 + 22_713_216,
         "curves": curves,
     }

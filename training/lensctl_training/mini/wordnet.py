@@ -52,11 +52,3 @@ def ancestors(nouns: dict[str, Synset], offset: str) -> dict[str, int]:
         level = [up for one in level for up in nouns[one].parents if up not in found]
         depth += 1
     return found
-
-
-def imagenet_synsets() -> list[str]:
-    """Offsets of the 1000 classes in the classifier's order, from timm's list."""
-    import timm.data
-
-    path = Path(timm.data.__file__).parent / "_info" / "imagenet_synsets.txt"
-    return [name.removeprefix("n") for name in path.read_text(encoding="utf-8").split()]

@@ -1,0 +1,113 @@
+"""Words into a distribution over the image network's 1000 classes.
+
+A text is compared with four word lists, each of which votes for classes: WordNet synsets (what is
+no class itself votes for its relatives: a capybara for rodents), the classes' lemmas, their
+glosses, and the mean of all their texts. To this comes a plain linear likeness, which keeps
+shades of meaning that the lists lose. Votes are sharp (a softmax over likenesses); the weights
+were chosen on other photographs than the benchmark's.
+
+Likeness in WordNet is Lin's (1998): twice the information of the nearest common ancestor over the
+information of both, where information is the negative log share of synsets below.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from lensctl.models.interface import Floats
+from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import TextTower
+
+CLASSES = 1000
+NEAREST = 32
+"""Synsets that vote: those nearest to the text."""
+SYNSET_SHARPNESS = 25.0
+CLASS_SHARPNESS = 20.0
+RELATIVE_SHARPNESS = 25.0
+VOTES = {"synsets": 1.0, "lemmas": 0.6, "class_texts": 0.3, "class_glosses": 0.3, "linear": 0.1}
+INT8_SCALE = 254.0
+"""Entries of these unit vectors stay below one half."""
+
+_ARTICLE = re.compile(r"^(an?|the|some|one)\s+", re.IGNORECASE)
+
+
+class Words:
+    """Texts -> (N, 1000) unit vectors over classes.
+
+    Args:
+        tensors: the shipped maps.
+        text: the sentence encoder.
+    """
+
+    def __init__(self, tensors: TensorFile, text: TextTower) -> None:
+        self._text = text
+        self._tensors = tensors
+        self._mean = tensors["text_mean"].astype(np.float32)
+        self._class_texts = tensors["class_texts"].astype(np.float32)
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """N texts -> (N, 1000) float32, unit length."""
+        whole = unit(self._text.encode(texts) - self._mean)
+        named = unit(whole + unit(self._text.encode([bare(text) for text in texts]) - self._mean))
+        votes = {
+            "synsets": self._synset_votes(named),
+            "lemmas": self._lemma_votes(named),
+            "class_texts": softmax(CLASS_SHARPNESS * named @ self._class_texts.T),
+            "class_glosses": softmax(CLASS_SHARPNESS * named @ self._half("class_glosses").T),
+            "linear": whole @ self._class_texts.T,
+        }
+        total = np.zeros((len(texts), CLASSES), dtype=np.float32)
+        for name, weight in VOTES.items():
+            total += np.float32(weight) * unit(votes[name])
+        return unit(total)
+
+    def truncated(self, text: str) -> bool:
+        """Whether the end of the text is not read."""
+        return self._text.truncated(text)
+
+    def _half(self, name: str) -> Floats:
+        return self._tensors[name].astype(np.float32)
+
+    def _lemma_votes(self, named: Floats) -> Floats:
+        """A class is voted for by all its lemmas together."""
+        lemmas = self._half("lemmas") / INT8_SCALE
+        likeness = softmax(CLASS_SHARPNESS * named @ lemmas.T)
+        votes = np.zeros((CLASSES, len(named)), dtype=np.float32)
+        np.add.at(votes, self._tensors["lemma_classes"], likeness.T)
+        return votes.T
+
+    def _synset_votes(self, named: Floats) -> Floats:
+        synsets = self._half("synsets") / INT8_SCALE
+        likeness = SYNSET_SHARPNESS * unit(named @ self._half("synset_basis")) @ synsets.T
+        rows = []
+        for one in likeness:
+            nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
+            rows.append(softmax(one[nearest]) @ self._relatives(nearest))
+        return np.stack(rows) if rows else np.zeros((0, CLASSES), dtype=np.float32)
+
+    def _relatives(self, synsets: np.ndarray) -> Floats:
+        """(K,) synsets -> (K, 1000): each one's vote, by Lin's likeness to every class."""
+        below = np.unpackbits(self._tensors["node_classes"], axis=1, count=CLASSES)
+        known = self._tensors["node_information"].astype(np.float32)
+        nodes = self._tensors["synset_nodes"][synsets]
+        shared = (below[nodes] * known[nodes][..., None]).max(axis=1)
+        own = self._half("synset_information")[synsets][:, None]
+        return softmax(RELATIVE_SHARPNESS * 2 * shared / (own + self._half("class_information")))
+
+
+def bare(text: str) -> str:
+    """Without a leading article and closing marks, as names stand in a dictionary."""
+    return _ARTICLE.sub("", text.strip().rstrip(".!").strip())
+
+
+def softmax(logits: Floats) -> Floats:
+    """Over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def unit(vectors: np.ndarray) -> Floats:
+    """Rows of length one; a row of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
