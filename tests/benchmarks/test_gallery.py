@@ -227,6 +227,19 @@ def test_orientation_is_not_applied(tmp_path: Path) -> None:
     assert image.size == (4, 2)
 
 
+def test_a_crop_is_a_square_whatever_is_cut_off(tmp_path: Path) -> None:
+    """A box at the lower edge of a red picture: 17 wide, 8 high, between rows of black."""
+    Image.new("RGB", (40, 20), COLOURS["red"]).save(tmp_path / "red.png")
+    image, _ = read_image(ImageRef("crop", tmp_path / "red.png", (10, 15, 10, 5)))
+    assert image.size == (17, 17)
+    assert [image.getpixel((8, row)) for row in (3, 4, 11, 12)] == [
+        (0, 0, 0),
+        (255, 0, 0),
+        (255, 0, 0),
+        (0, 0, 0),
+    ]
+
+
 def test_crops_are_dilated_clipped_and_padded() -> None:
     # In the middle of 100x100: 20x10 at (40, 50) grows to the left by 14 and up by 7; the width
     # becomes 34, the height 17.
