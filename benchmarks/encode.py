@@ -9,7 +9,8 @@ busy machine does not change them; run with --threads 1 where others use the cor
 
 For every model and precision: the best batch size, images per second, and the share of the peak
 that a square matrix product reaches in the same precision on the same device in the same run.
-With --photos the cosines between bf16 and fp32 embeddings of real photos are printed too.
+With --photos the cosines between bf16 and fp32 embeddings of real photos, and between the
+torch-free query side and fp32, are printed too.
 `benchmarks/full_size.py` makes models of the published sizes with random weights; speed does not
 depend on the values.
 """
@@ -130,6 +131,9 @@ def compare(folder: ModelFolder, device: str, photos: Path) -> None:
         cosine = least_cosine(found[f"fp32{kind}"], found[f"bf16{kind}"])
         label = kind.strip() or "embeddings"
         print(f"{folder.info.name}: least cosine of {label}, {len(pixels)} photos: {cosine:.6f}")
+    query = folder.query_side().encode_images(pixels[:8])
+    cosine = least_cosine(found["fp32"][:8], query)
+    print(f"{folder.info.name}: least cosine of the query side with fp32: {cosine:.7f}")
 
 
 def _pixels(folder: ModelFolder, photos: Path) -> Iterator[np.ndarray]:

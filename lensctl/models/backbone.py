@@ -21,8 +21,8 @@ Backbone = Any
 def backbone_config(backbone: str | Mapping[str, Any]) -> dict[str, Any]:
     """An open_clip model configuration by name, or a copy of the one given.
 
-    Raises ModelError for a name that open_clip does not know, and for text towers that would be
-    fetched from a hub.
+    Raises ModelError for a name that open_clip does not know, and for text towers and tokenizers
+    that would be fetched from a hub.
     """
     if not isinstance(backbone, str):
         config = dict(backbone)
@@ -34,10 +34,11 @@ def backbone_config(backbone: str | Mapping[str, Any]) -> dict[str, Any]:
                 next_step="choose one of the names that open_clip.list_models() prints",
             )
         config = dict(found)
-    if config.get("text_cfg", {}).get("hf_model_name"):
+    text = config.get("text_cfg", {})
+    if text.get("hf_model_name") or text.get("hf_tokenizer_name"):
         raise ModelError(
-            "this backbone's text tower lives on a model hub",
-            why="only backbones that open_clip builds by itself are supported",
+            "this backbone's text tower or tokenizer lives on a model hub",
+            why="only backbones with CLIP's tokenizer that open_clip builds itself are supported",
             next_step="choose a backbone with a CLIP text tower, for example ViT-B-16-quickgelu",
         )
     return config

@@ -54,11 +54,13 @@ class ModelFolder:
 
         return OnnxQuerySide(self)
 
-    def index_side(self, device: str = "auto", precision: str = "auto") -> "TorchIndexSide":
-        """The batch side, in torch."""
+    def index_side(
+        self, device: str = "auto", precision: str = "auto", *, compiled: bool = False
+    ) -> "TorchIndexSide":
+        """The batch side, in torch; `compiled` runs the image tower through torch.compile."""
         from lensctl.models.index_side import TorchIndexSide
 
-        return TorchIndexSide(self, device, precision)
+        return TorchIndexSide(self, device, precision, compiled=compiled)
 
     def file(self, name: str) -> Path:
         """A file of the folder, present and of the recorded size. Raises ModelError."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from lensctl.models.preprocessing import Preprocessing
+
 Layout = Literal["magiclens", "open_clip", "transformers"]
 """How a weights file is laid out: the published MagicLens pickle, an open_clip state dict or a
 transformers CLIPModel, both in safetensors."""
@@ -30,6 +32,7 @@ class NamedModel:
         sum_weight: of the text, for models without a fusion of their own.
         sum_of_units: as in `MagicLensConfig`.
         sha256: of the file, where the publisher or we know it.
+        preprocessing: where it is not CLIP's own.
     """
 
     url: str
@@ -41,6 +44,7 @@ class NamedModel:
     sum_weight: float = 1.0
     sum_of_units: bool = True
     sha256: str = ""
+    preprocessing: Preprocessing | None = None
 
 
 def _clip(backbone: str, repository: str, description: str, licence: str) -> NamedModel:

@@ -128,7 +128,7 @@ def test_meta_buffers_are_restored(tmp_path: Path) -> None:
     assert torch.allclose(found, want, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["nosuch", "roberta-ViT-B-32"])
+@pytest.mark.parametrize("name", ["nosuch", "roberta-ViT-B-32", "ViT-B-16-SigLIP"])
 def test_backbones_that_cannot_be_built_here(name: str) -> None:
     with pytest.raises(ModelError) as refusal:
         MagicLens(replace(_config(PLAIN), backbone=name))

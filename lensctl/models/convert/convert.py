@@ -38,6 +38,7 @@ class Conversion:
             named model's own, or 1.
         licence: of the weights; from the list of named models where empty.
         source: where the file comes from; its name where empty. The sha256 is added.
+        facts: what is known of the model; those of the named model where None.
         overwrite: replace a model of the same name.
     """
 
@@ -48,6 +49,7 @@ class Conversion:
     sum_weight: float | None = None
     licence: str = ""
     source: str = ""
+    facts: NamedModel | None = None
     overwrite: bool = False
 
 
@@ -65,7 +67,7 @@ def convert(wanted: Conversion) -> ModelFolder:
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
         )
-    facts = NAMED.get(name)
+    facts = wanted.facts or NAMED.get(name)
     config, module = _read(wanted, detect_layout(wanted.file), facts)
     return save_model_folder(
         module,
@@ -139,6 +141,8 @@ def _read_clip(
         weight = named.sum_weight if named else 1.0
     units = named.sum_of_units if named else True
     config = replace(config, sum_weight=weight, sum_of_units=units)
+    if named and named.preprocessing:
+        config = config.with_preprocessing(named.preprocessing)
     return config, assign_weights(config, state, wanted.file)
 
 

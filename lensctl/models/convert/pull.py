@@ -1,14 +1,17 @@
 """Download weights and make a model folder of them."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.folder import ModelFolder
 from lensctl.models.home import model_path, models_home
 from lensctl.models.named import NAMED, NamedModel
+from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from lensctl.net import Download, Progress, download
 
 _HUB = "https://huggingface.co"
@@ -59,9 +62,9 @@ def pull(
         Conversion(
             target,
             name=model,
-            backbone=backbone or (known.backbone if known else ""),
-            licence=known.licence if known else "",
+            backbone=backbone,
             source=url,
+            facts=known,
             overwrite=overwrite,
         )
     )
@@ -95,13 +98,29 @@ def _open_clip_model(what: str) -> NamedModel:
             next_step="choose a pair that open_clip.list_pretrained() prints, as MODEL/TAG",
         )
     quick = facts.get("quick_gelu") and "quickgelu" not in backbone
+    backbone = f"{backbone}-quickgelu" if quick else backbone
     return NamedModel(
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
         layout="open_clip",
         description=f"open_clip {what}, sum of photo and words",
         licence=f"see {_HUB}/{repository}",
         homepage=f"{_HUB}/{repository}",
-        backbone=f"{backbone}-quickgelu" if quick else backbone,
+        backbone=backbone,
+        preprocessing=_open_clip_pixels(backbone, facts),
+    )
+
+
+def _open_clip_pixels(backbone: str, facts: Mapping[str, Any]) -> Preprocessing:
+    """What open_clip's table says of these weights' pixels."""
+    from lensctl.models.backbone import backbone_config
+
+    size = backbone_config(backbone)["vision_cfg"].get("image_size", 224)
+    return Preprocessing(
+        size=size,
+        mode="squash" if facts.get("resize_mode") == "squash" else "crop",
+        interpolation="bilinear" if facts.get("interpolation") == "bilinear" else "bicubic",
+        mean=facts.get("mean") or CLIP_MEAN,
+        std=facts.get("std") or CLIP_STD,
     )
 
 
