@@ -217,3 +217,8 @@ def test_triplets_refuse_what_does_not_fit() -> None:
         evaluate_triplets(np.ones((0, 3)), np.ones((0, 3)))
     with pytest.raises(ValueError, match="finite"):
         evaluate_triplets(np.full((1, 3), np.nan), np.ones((1, 3)))
+
+
+def test_a_query_that_is_its_own_answer_does_not_beat_it() -> None:
+    scores = evaluate_triplets(np.ones((1, 1)), np.ones((1, 1)), references=[0])
+    assert scores["reference_first"] == 0.0
