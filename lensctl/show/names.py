@@ -8,6 +8,12 @@ def show_path(path: bytes) -> str:
     return show_text(os.fsdecode(path))
 
 
+def show_short_path(path: bytes) -> str:
+    """As `show_path`, with ~ for the home folder: shells and people read it as well."""
+    home = os.fsencode(os.path.expanduser("~")).rstrip(b"/") + b"/"  # noqa: PTH111 (bytes)
+    return show_path(b"~/" + path[len(home) :] if path.startswith(home) else path)
+
+
 def show_text(text: str, keep: str = "") -> str:
     """Text with whatever cannot be printed escaped, but for the characters in `keep`."""
     if text.isprintable():

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from lensctl.show.names import show_path
+from lensctl.show.names import show_path, show_short_path
 from lensctl.show.result import Result
 from lensctl.show.sheet import Picture, Section, write_sheet
 
@@ -26,14 +26,15 @@ def write_query_sheet(
     noun = "photo" if len(results) == 1 else "photos"
     sections.append(Section(f"{len(results)} {noun}", pictures=[_picture(one) for one in results]))
     title = words or (photo.name if isinstance(photo, Path) else "Photos like this one")
-    write_sheet(path, title, sections, subtitle="best first")
+    kind = "by words" if photo is None else "by a photo and words" if words else "by a photo"
+    write_sheet(path, title, sections, subtitle=f"Searched {kind}, best first")
 
 
 def _picture(result: Result) -> Picture:
     path = Path(os.fsdecode(result.path))
     facts = {
-        "folder": show_path(os.path.dirname(result.path)),
-        "taken": (result.taken or "").replace("T", " "),
+        "folder": show_short_path(os.path.dirname(result.path)),
+        "taken": (result.taken or "").replace("T", " ")[:16],
         "place": result.place or "",
         "camera": result.camera or "",
         "size": f"{result.width} × {result.height} {result.format}",

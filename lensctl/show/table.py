@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-from lensctl.show.names import show_path
+from lensctl.show.names import show_path, show_short_path
 from lensctl.show.result import Result
 
 
@@ -34,7 +34,7 @@ def _print_rich(results: Sequence[Result], file: TextIO, first: int) -> None:
         table.add_row(
             str(number),
             f"{result.score:.2f}",
-            Text(show_path(result.path) + _remarks(result)),
+            Text(show_short_path(result.path) + _remarks(result)),
             (result.taken or "")[:10],
             Text(result.camera or ""),
         )

@@ -48,6 +48,7 @@ def print_grid(
     # The library warns, with a traceback, where a terminal does not tell the size of a cell.
     logging.getLogger("textual_image").setLevel(logging.ERROR)
     background = _ask_background() or (0, 0, 0)
+    from textual_image.renderable import HalfcellImage
     from textual_image.renderable import Image as TerminalImage
 
     console = Console(file=file, highlight=False)
@@ -56,6 +57,8 @@ def print_grid(
         pictures = list(readers.map(lambda result: _thumbnail(result, cache), results))
     cache.trim()
     grid = _Grid(console, columns, background, TerminalImage)
+    if TerminalImage is HalfcellImage:
+        grid.pixels = (1, 2)  # drawn at the resolution that is shown, nothing bleeds into the gaps
     for start in range(0, len(results), columns):
         grid.print_row(
             first + start, results[start : start + columns], pictures[start : start + columns]
@@ -75,7 +78,7 @@ class _Grid:
         self._terminal_image = terminal_image
         self._width = min((console.width + _GAP_COLUMNS) // columns, 2 * _CELL_COLUMNS)
         size = get_cell_size()
-        self._pixels = (size.width, size.height)
+        self.pixels = (size.width, size.height)
         inner = (self._width - _GAP_COLUMNS) * size.width
         self._height = max(4, min(round(inner * 0.75 / size.height), console.height - 4))
 
@@ -84,6 +87,8 @@ class _Grid:
     ) -> None:
         from rich.text import Text
 
+        if start > 1:
+            self._console.print()
         strip = self._strip(pictures)
         cells = self._width * len(pictures) - _GAP_COLUMNS
         self._console.print(self._terminal_image(strip, width=cells, height=self._height), end="")
@@ -97,12 +102,11 @@ class _Grid:
             caption.pad_right(self._width - caption.cell_len)
             captions.append(caption)
         self._console.print(captions)
-        self._console.print()
 
     def _strip(self, pictures: Sequence["Image.Image | None"]) -> "Image.Image":
         from PIL import Image
 
-        across, down = self._pixels
+        across, down = self.pixels
         step, room = self._width * across, (self._width - _GAP_COLUMNS) * across
         size = (step * len(pictures) - _GAP_COLUMNS * across, self._height * down)
         strip = Image.new("RGB", size, self._background)

@@ -12,6 +12,7 @@ import pyte
 DEVICE_ATTRIBUTES = b"\x1b[c"
 CELL_SIZE = b"\x1b[16t"
 CURSOR = b"\x1b[6n"
+_PICTURE = re.compile(rb"\x1b[P_\]].*?\x1b\\", re.DOTALL)
 _QUESTION = re.compile(
     rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b\[6n|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"
 )
@@ -40,6 +41,7 @@ class Terminal:
         self._background = background
         self.raw = b""
         self._answered = 0
+        self._held = b""
         self.screen = pyte.HistoryScreen(size[1], size[0], history=1000)
         self._stream = pyte.ByteStream(self.screen)
         colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -86,10 +88,18 @@ class Terminal:
         except pexpect.TIMEOUT:
             raise AssertionError(f"nothing more came; the screen:\n{self.text()}") from None
         self.raw += data
-        if not self._graphics:
-            self._stream.feed(re.sub(rb"\x1b[_\]].*?\x1b\\", b"", data, flags=re.DOTALL))
+        self._feed(data)
         self._answer()
         return True
+
+    def _feed(self, data: bytes) -> None:
+        """Give the emulator what it understands: pictures are taken out, whole ones only."""
+        self._held += data
+        plain = _PICTURE.sub(b"", self._held)
+        begun = re.search(rb"\x1b(?:[P_\]].*)?\Z", plain, re.DOTALL)
+        end = begun.start() if begun else len(plain)
+        self._stream.feed(plain[:end])
+        self._held = plain[end:]
 
     def _answer(self) -> None:
         """Answer the questions that arrived since the last call."""
