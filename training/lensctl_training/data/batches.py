@@ -146,7 +146,7 @@ def fingerprint(batch: Batch) -> str:
     """Eight hex digits that tell batches apart, for the log."""
     digest = 0
     for part in (batch.queries, batch.targets, batch.ids):
-        digest = zlib.crc32(part.contiguous().numpy(), digest)
+        digest = zlib.crc32(part.contiguous().numpy().tobytes(), digest)
     return f"{digest:08x}"
 
 

@@ -7,6 +7,9 @@ scene does not allow it. *Absolute* kinds say what the target shows ("make the r
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import accumulate
+from random import Random
 from typing import TypeVar
 
 import numpy as np
@@ -42,26 +45,26 @@ class Edit:
     change: Change
 
 
-MakeEdit = Callable[[Scene, np.random.Generator], Edit | None]
+MakeEdit = Callable[[Scene, Random], Edit | None]
 
 
-def _pick(rng: np.random.Generator, options: Sequence[T]) -> T | None:
-    return options[int(rng.integers(len(options)))] if options else None
+def _pick(rng: Random, options: Sequence[T]) -> T | None:
+    return rng.choice(options) if options else None
 
 
-def _say(rng: np.random.Generator, *wordings: str) -> str:
-    return wordings[int(rng.integers(len(wordings)))]
+def _say(rng: Random, *wordings: str) -> str:
+    return rng.choice(wordings)
 
 
-def _any_group(scene: Scene, rng: np.random.Generator) -> Group:
-    return scene.groups[int(rng.integers(len(scene.groups)))]
+def _any_group(scene: Scene, rng: Random) -> Group:
+    return rng.choice(scene.groups)
 
 
-def _two_groups(scene: Scene, rng: np.random.Generator) -> tuple[Group, Group] | None:
+def _two_groups(scene: Scene, rng: Random) -> tuple[Group, Group] | None:
     if len(scene.groups) < 2:
         return None
-    first, second = rng.choice(len(scene.groups), 2, replace=False)
-    return scene.groups[first], scene.groups[second]
+    first, second = rng.sample(scene.groups, 2)
+    return first, second
 
 
 def _name(group: Group) -> str:
@@ -106,7 +109,7 @@ def _change_free_cell(cell: int, fill: Callable[[Scene], Group | None]) -> Chang
     return change
 
 
-def _absent_shape_and_cell(scene: Scene, rng: np.random.Generator) -> tuple[int, int] | None:
+def _absent_shape_and_cell(scene: Scene, rng: Random) -> tuple[int, int] | None:
     absent = [shape for shape in range(len(SHAPES)) if scene.group(shape) is None]
     shape, cell = _pick(rng, absent), _pick(rng, scene.free_cells)
     if shape is None or cell is None or len(scene.groups) >= MOST_GROUPS:
@@ -114,7 +117,7 @@ def _absent_shape_and_cell(scene: Scene, rng: np.random.Generator) -> tuple[int,
     return shape, cell
 
 
-def recolour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def recolour(scene: Scene, rng: Random) -> Edit | None:
     """One group takes a named colour."""
     group = _any_group(scene, rng)
     colour = _pick(rng, [c for c in range(len(COLOURS)) if c != group.colour])
@@ -127,7 +130,7 @@ def recolour(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def match_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def match_colour(scene: Scene, rng: Random) -> Edit | None:
     """One group takes the colour of another, which only the picture tells."""
     two = _two_groups(scene, rng)
     if two is None:
@@ -140,7 +143,7 @@ def match_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def oppose_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def oppose_colour(scene: Scene, rng: Random) -> Edit | None:
     """One group takes the opposite of its colour."""
     group = _any_group(scene, rng)
     words = _say(rng, "the {} in the opposite colour", "turn the colour of the {} around")
@@ -151,7 +154,7 @@ def oppose_colour(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def oppose_all_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def oppose_all_colours(scene: Scene, rng: Random) -> Edit | None:
     """Everything takes the opposite of its colour."""
 
     def change(other: Scene) -> Scene:
@@ -162,7 +165,7 @@ def oppose_all_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
     return Edit("all colours", words, change)
 
 
-def swap_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def swap_colours(scene: Scene, rng: Random) -> Edit | None:
     """Two groups exchange colours."""
     two = _two_groups(scene, rng)
     if two is None:
@@ -175,7 +178,7 @@ def swap_colours(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def resize(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def resize(scene: Scene, rng: Random) -> Edit | None:
     """One group grows or shrinks by one size."""
     group = _any_group(scene, rng)
     step = _pick(rng, [s for s in (-1, 1) if 0 <= group.size + s < len(SIZES)])
@@ -193,10 +196,10 @@ def resize(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def move(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def move(scene: Scene, rng: Random) -> Edit | None:
     """A single thing moves to the other side or the other height, into a free cell."""
     group = _any_group(scene, rng)
-    sideways = bool(rng.integers(2))
+    sideways = rng.random() < 0.5
     moved = _mirrored_cells(sideways)
     if len(group.cells) > 1 or moved[group.cells[0]] not in scene.free_cells:
         return None
@@ -211,7 +214,7 @@ def move(scene: Scene, rng: np.random.Generator) -> Edit | None:
     return Edit("position", words.format(_name(group)), change)
 
 
-def swap_places(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def swap_places(scene: Scene, rng: Random) -> Edit | None:
     """Two groups exchange their cells."""
     two = _two_groups(scene, rng)
     if two is None:
@@ -224,26 +227,27 @@ def swap_places(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def mirror(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def mirror(scene: Scene, rng: Random) -> Edit | None:
     """The whole arrangement is mirrored, left to right or upside down."""
-    sideways = bool(rng.integers(2))
+    sideways = rng.random() < 0.5
     moved = _mirrored_cells(sideways)
     word = "left to right" if sideways else "upside down"
     return Edit("mirror", f"mirror the picture {word}", lambda other: other.map_cells(moved))
 
 
-def _mirrored_cells(sideways: bool) -> list[int]:
+@cache
+def _mirrored_cells(sideways: bool) -> tuple[int, ...]:
     cells = np.arange(CELLS).reshape(GRID, GRID)
-    return (cells[:, ::-1] if sideways else cells[::-1]).ravel().tolist()
+    return tuple((cells[:, ::-1] if sideways else cells[::-1]).ravel().tolist())
 
 
-def add(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def add(scene: Scene, rng: Random) -> Edit | None:
     """A new thing, wholly described."""
     place = _absent_shape_and_cell(scene, rng)
     if place is None:
         return None
     shape, cell = place
-    colour, size = int(rng.integers(len(COLOURS))), int(rng.integers(len(SIZES)))
+    colour, size = rng.randrange(len(COLOURS)), rng.randrange(len(SIZES))
     group = Group(shape, colour, size, (cell,))
     thing = f"{SIZES[size]} {COLOURS[colour]} {SHAPES[shape]}"
     words = _say(rng, "add a {} at the {}", "with a {} at the {}")
@@ -254,7 +258,7 @@ def add(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def add_alike(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def add_alike(scene: Scene, rng: Random) -> Edit | None:
     """A new shape with the colour and size of one that is there."""
     place = _absent_shape_and_cell(scene, rng)
     if place is None:
@@ -275,7 +279,7 @@ def add_alike(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def remove(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def remove(scene: Scene, rng: Random) -> Edit | None:
     """One group goes."""
     group = _any_group(scene, rng)
     words = _say(rng, "remove the {}", "without the {}", "take the {} away")
@@ -286,7 +290,7 @@ def remove(scene: Scene, rng: np.random.Generator) -> Edit | None:
     return Edit("remove", words.format(_name(group)), change)
 
 
-def count(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def count(scene: Scene, rng: Random) -> Edit | None:
     """One more of a kind that is there."""
     group = _any_group(scene, rng)
     cell = _pick(rng, scene.free_cells)
@@ -305,27 +309,27 @@ def count(scene: Scene, rng: np.random.Generator) -> Edit | None:
     )
 
 
-def restyle(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def restyle(scene: Scene, rng: Random) -> Edit | None:
     """Filled shapes become outlines, or the other way, by name."""
     style = 1 - scene.style
     words = ("fill the shapes with colour", "as an outline drawing")[style]
     return Edit("style", words, lambda other: replace(other, style=style))
 
 
-def change_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def change_time(scene: Scene, rng: Random) -> Edit | None:
     """Day becomes night, or night day, by name."""
     time = 1 - scene.time
     words = _say(rng, "the same at {}", "make it {}").format(TIMES[time])
     return Edit("night", words, lambda other: replace(other, time=time))
 
 
-def other_style(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def other_style(scene: Scene, rng: Random) -> Edit | None:
     """The style that the picture has not."""
     words = _say(rng, "in the other style", "change the style")
     return Edit("other style", words, lambda other: replace(other, style=1 - other.style))
 
 
-def other_time(scene: Scene, rng: np.random.Generator) -> Edit | None:
+def other_time(scene: Scene, rng: Random) -> Edit | None:
     """The time of day that the picture has not."""
     words = _say(rng, "at the other time of day", "twelve hours later")
     return Edit("other time", words, lambda other: replace(other, time=1 - other.time))
@@ -356,16 +360,14 @@ RELATIONAL: dict[str, tuple[MakeEdit, float]] = {
 """What only words and picture together determine."""
 _WEIGHTS = ABSOLUTE | RELATIONAL
 KINDS = {kind: make for kind, (make, _) in _WEIGHTS.items()}
-_SHARES = np.array([weight for _, weight in _WEIGHTS.values()])
-_SHARES /= _SHARES.sum()
+_NAMES = list(_WEIGHTS)
+_SHARES = list(accumulate(weight for _, weight in _WEIGHTS.values()))
 
 
-def make_edit(
-    scene: Scene, rng: np.random.Generator, kind: str | None = None
-) -> tuple[Edit, Scene] | None:
+def make_edit(scene: Scene, rng: Random, kind: str | None = None) -> tuple[Edit, Scene] | None:
     """An edit of the kind (None: of any) and its result, if it applies and changes the scene."""
     if kind is None:
-        kind = list(KINDS)[int(rng.choice(len(_SHARES), p=_SHARES))]
+        kind = rng.choices(_NAMES, cum_weights=_SHARES)[0]
     edit = KINDS[kind](scene, rng)
     target = edit.change(scene) if edit else None
     return (edit, target) if edit and target and target != scene else None

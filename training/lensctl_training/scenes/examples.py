@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from random import Random
 
 import numpy as np
 
@@ -31,8 +32,8 @@ class SceneExamples:
     """Rendered training triplets; implements `batches.Examples`.
 
     Args:
-        queries: (N, PICTURE, PICTURE, 3) uint8.
-        targets: the same.
+        queries: (N / group_size, PICTURE, PICTURE, 3) uint8, one for each group.
+        targets: (N, PICTURE, PICTURE, 3) uint8.
         instructions: N.
         preprocessing: of the model.
         group_size: edits of one scene, side by side.
@@ -50,7 +51,7 @@ class SceneExamples:
     def load(self, index: int) -> Example:
         """One example; rendered pictures are never bad."""
         return Example(
-            scene_pixels(self.queries[index], self.preprocessing),
+            scene_pixels(self.queries[index // self.group_size], self.preprocessing),
             scene_pixels(self.targets[index], self.preprocessing),
             self.instructions[index],
         )
@@ -73,7 +74,7 @@ def _linear(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
         np.array(values, np.float32)[:, None, None]
         for values in (preprocessing.mean, preprocessing.std)
     )
-    return 1 / (255 * std), -mean / std
+    return np.float32(1 / 255) / std, -mean / std
 
 
 def render_training_set(
@@ -81,11 +82,11 @@ def render_training_set(
 ) -> SceneExamples:
     """`number` triplets (rounded down to whole groups), the same for the same seed."""
     rng = np.random.default_rng((seed, 3))
-    triplets = [t for g in islice(scene_triplets("train", seed, group), number // group) for t in g]
+    groups = list(islice(scene_triplets("train", seed, group), number // group))
     return SceneExamples(
-        np.stack([render(t.query, rng) for t in triplets]),
-        np.stack([render(t.target, rng) for t in triplets]),
-        [t.edit.instruction for t in triplets],
+        np.stack([render(triplets[0].query, rng) for triplets in groups]),
+        np.stack([render(t.target, rng) for triplets in groups for t in triplets]),
+        [t.edit.instruction for triplets in groups for t in triplets],
         preprocessing,
         group,
     )
@@ -97,13 +98,13 @@ def render_held_out(split: Split, number: int, seed: int) -> HeldOut:
     The gallery holds, for every query, its target, the query image itself, and distractors:
     the same scene with other edits, and the same instruction followed on other scenes.
     """
-    rng = np.random.default_rng((seed, 4))
+    rng, choices = np.random.default_rng((seed, 4)), Random(f"{seed} distractors")
     triplets = [group[0] for group in islice(scene_triplets(split, seed, 1), number)]
     others: list[Scene] = []
     references = []
     for triplet in triplets:
         references.append(number + len(others))
-        others += [triplet.query, *_distractors(triplet, rng)]
+        others += [triplet.query, *_distractors(triplet, choices)]
     gallery = [render(scene, rng) for scene in others]
     return HeldOut(
         queries=[gallery[reference - number] for reference in references],
@@ -116,7 +117,7 @@ def render_held_out(split: Split, number: int, seed: int) -> HeldOut:
     )
 
 
-def _distractors(triplet: SceneTriplet, rng: np.random.Generator) -> list[Scene]:
+def _distractors(triplet: SceneTriplet, rng: Random) -> list[Scene]:
     same_scene = same_scene_other_edits(triplet, rng, OTHER_EDITS)
     return same_scene + same_edit_other_scenes(triplet, rng, OTHER_SCENES)
 

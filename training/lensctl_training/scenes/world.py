@@ -5,6 +5,7 @@ share colour and size, so that "the ring" or "the rings" always names one group.
 style (filled or outlined) and a time (day or night).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 GRID = 2
@@ -62,7 +63,7 @@ class Scene:
         """The scene less one group."""
         return replace(self, groups=tuple(g for g in self.groups if g.shape != shape))
 
-    def map_cells(self, moved: list[int]) -> "Scene":
+    def map_cells(self, moved: Sequence[int]) -> "Scene":
         """Every thing moved from cell c to cell moved[c]."""
         groups = (replace(g, cells=tuple(sorted(moved[c] for c in g.cells))) for g in self.groups)
         return replace(self, groups=tuple(groups))
