@@ -1,5 +1,6 @@
 """Which model serves a library: the flag, the environment, the config file, the library, mini."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ def model_for(library: "Library", name: str) -> "Model":
 def model_name(library: "Library", name: str) -> str:
     """The model's name, or the absolute path of its folder where it was given as one."""
     if name:
-        folder = Path(name).expanduser()
-        return str(folder.resolve()) if folder.is_dir() else name
+        # A folder that happens to be called like a model must not stand in for it.
+        return str(Path(name).expanduser().resolve()) if os.sep in name else name
     if library.exists():
         with library.reading() as catalog:
             return catalog.fact("model") or DEFAULT_MODEL

@@ -127,6 +127,12 @@ def test_status_and_check(place):
     assert (done.returncode, done.stdout) == (0, b"the library is sound\n")
 
 
+def test_folder_called_like_a_model_does_not_stand_in_for_it(place, tmp_path):
+    (tmp_path / "mini").mkdir()
+    done = lensctl("query", "red", "--model", "mini", "--paths", env=place[1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+
+
 def test_environment_and_file_and_flags(place, tmp_path):
     _, env = place
     config = tmp_path / "config.toml"
