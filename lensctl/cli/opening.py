@@ -30,8 +30,10 @@ def model_for(library: "Library", name: str) -> "Model":
 def model_name(library: "Library", name: str) -> str:
     """The model's name, or the absolute path of its folder where it was given as one."""
     if name:
-        # A folder that happens to be called like a model must not stand in for it.
-        return str(Path(name).expanduser().resolve()) if os.sep in name else name
+        folder = Path(name).expanduser()
+        # A folder that happens to be called like the embedded model must not stand in for it.
+        is_folder = os.sep in name or (name != DEFAULT_MODEL and (folder / "config.json").is_file())
+        return str(folder.resolve()) if is_folder else name
     if library.exists():
         with library.reading() as catalog:
             return catalog.fact("model") or DEFAULT_MODEL
