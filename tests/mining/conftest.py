@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mining.stub_model import StubModel
 from PIL import Image, ImageDraw
 
 from lensctl_training.mining import annotate
+from mining.stub_model import StubModel
 
 TOPICS = ("Cartoon", "Mosaic", "Emboss", "Ripple", "Twirl", "Solarize", "Whirlpool", "Oilify")
 

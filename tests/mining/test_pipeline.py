@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from mining.conftest import picture
 
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
@@ -18,6 +17,7 @@ from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
 from lensctl_training.mining.workspace import Part, Workspace
 from lensctl_training.mining.write import all_funnels
+from mining.conftest import picture
 
 SMALL = MineConfig(pages=PageLimits(pages_per_part=2))
 

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import pytest
-from mining.conftest import as_bytes, page, picture
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -15,8 +14,9 @@ from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
 from lensctl_training.mining.sources import url_of
 from lensctl_training.mining.warc import read_warc
-from lensctl_training.mining.write import instructed_rows
 from lensctl_training.mining.workspace import Workspace
+from lensctl_training.mining.write import instructed_rows
+from mining.conftest import as_bytes, page, picture
 
 _TYPES = {".html": "text/html", ".png": "image/png"}
 

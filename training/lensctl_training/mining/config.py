@@ -36,7 +36,7 @@ class GroupLimits:
     max_page_share: float = 0.02
     """An image on more pages of its site than this share, and than `max_pages`, is navigation."""
     max_pages: int = 12
-    max_per_page: int = 100
+    max_per_page: int = 120
     """A page with more usable images is over-dense: its images stand in no close relation."""
     min_spread: float = 8.0
     """Standard deviation of luma (0 to 255) below which an image is blank."""
@@ -52,7 +52,7 @@ class PairLimits:
     min_image_similarity: float = 0.05
     max_image_similarity: float = 0.985
     max_text_similarity: float = 0.97
-    per_page: int = 10
+    per_page: int = 12
     per_target: int = 2
     """How often one mention may be a target on its page."""
     per_image: int = 6

@@ -28,6 +28,7 @@ _TRY_AGAIN = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
 _LONGEST_WAIT_S = 60.0
 _MOST_REPLY_BYTES = 2**20
 _GIVE_UP_AFTER = 10
+_FORMATS = ("json_schema", "json_object", "")
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Endpoint:
                         self._failures = 0
                         return reply
                     why = "the server's answer is no chat completion"
-                elif response.status_code in (400, 422) and self._plainer_format():
+                elif _dislikes_format(response) and self._plainer_format(body):
                     continue
                 elif response.status_code not in _TRY_AGAIN:
                     raise self._refused(response)
@@ -183,20 +184,22 @@ class Endpoint:
         }
         named = {"name": "answer", "schema": schema, "strict": True}
         formats: tuple[dict[str, Any], ...] = (
-            {"type": "json_schema", "json_schema": named},
-            {"type": "json_object", "schema": schema},
+            {"type": _FORMATS[0], "json_schema": named},
+            {"type": _FORMATS[1], "schema": schema},
             {},
         )
         if formats[self._format]:
             body["response_format"] = formats[self._format]
         return body
 
-    def _plainer_format(self) -> bool:
-        """Step to a plainer way of asking for JSON; False where there is none left."""
+    def _plainer_format(self, refused: dict[str, Any]) -> bool:
+        """Step to a plainer way of asking for JSON; False where there is none left. Many threads
+        may have been refused at once: the first of them steps."""
         with self._lock:
-            if self._format >= 2:
+            if "response_format" not in refused:
                 return False
-            self._format += 1
+            if refused["response_format"]["type"] == _FORMATS[self._format]:
+                self._format += 1
             return True
 
     def _understood(self, response: httpx.Response, funnel: Funnel) -> dict[str, Any] | None:
@@ -258,6 +261,13 @@ class Endpoint:
     def _count(self, funnel: Funnel, name: str, count: int = 1) -> None:
         with self._lock:
             funnel.facts[name] += count
+
+
+def _dislikes_format(response: httpx.Response) -> bool:
+    """Whether a server refuses how JSON was asked for. llama-cpp-python's says so with a 500."""
+    if response.status_code in (400, 422):
+        return True
+    return response.status_code == 500 and b"response_format" in response.content
 
 
 def retry_after(response: httpx.Response) -> float:

@@ -63,6 +63,7 @@ def _candidates(
     look = vectors[[p.vector for p in pictures]].astype(np.float32)
     read = texts[[p.text_vector for p in pictures]].astype(np.float32)
     kinds = Counter(kind_of(picture) for picture in pictures)
+    sections = Counter(picture.mention.headings for picture in pictures)
     phrases = Counter(own_phrase(picture) or describe(picture) for picture in pictures)
     look_alike, read_alike = look @ look.T, read @ read.T
     for i, query in enumerate(pictures):
@@ -73,6 +74,7 @@ def _candidates(
             scores = {
                 "image": float(look_alike[i, j]),
                 "text": float(read_alike[i, j]),
+                "section": float(sections[target.mention.headings]),
                 "rivals": float(kinds[kind_of(target)] - 1 - (kind_of(query) == kind_of(target))),
             }
             reason = _reason(query, target, scores, limits)

@@ -37,7 +37,7 @@ _GENERIC_HEADINGS = word_set(
     "theory a the and for in about"
 )
 _GENERIC_STARTS = re.compile(
-    r"^(?:activat|other |theory|basic|background|using|how to|starting|examples? |what |see also"
+    r"^(?:activat|other |theory|basic|background|using|how |starting|examples? |what |see also"
     r"|additional|source code|getting |more |pseudo|sequential |implement|key modif|tool options"
     r"|general|next steps|code at|detailed description|table of contents|◆)",
     re.IGNORECASE,

@@ -57,7 +57,7 @@ def _stages() -> dict[str, Stage]:
             run_annotate,
             source="groups",
         ),
-        Stage("pairs", 1, lambda c: c.pairs, run_pairs, source="annotate"),
+        Stage("pairs", 3, lambda c: c.pairs, run_pairs, source="annotate"),
         Stage("instruct", 1, writer_settings, run_instruct, source="pairs"),
     )
     return {stage.name: stage for stage in stages}
@@ -105,9 +105,10 @@ def run_pipeline(
 
 def _gather_images(workspace: Workspace, config: MineConfig) -> dict[str, Funnel]:
     """After *pages*: fetch what is missing where that is allowed, then build the image table."""
-    build_table(workspace)
     if not config.fetch.enabled:
+        build_table(workspace)
         return {}
+    build_table(workspace, ("pages",))
     from lensctl_training.mining.fetch import fetch_missing
 
     funnel = fetch_missing(workspace, config)

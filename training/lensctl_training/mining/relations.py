@@ -34,13 +34,14 @@ _AFTER = re.compile(
 )
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("toolbox", re.compile(r"\b(toolbox|toolbar|icon)\b", re.IGNORECASE)),
+    ("context menu", re.compile(r"\b(context|pop-?up|right-click) menus?\b", re.IGNORECASE)),
     ("menu", re.compile(r"\b(sub)?menus?\b|\bdrop-?down\b", re.IGNORECASE)),
     (
         "controls",
-        re.compile(r"\b(dialogs?|options?|settings|parameters?|preferences|window)\b", re.I),
+        re.compile(r"\b(dialogs?|options?|settings|parameters?|preferences|dialog window)\b", re.I),
     ),
     ("histogram", re.compile(r"\bhistograms?\b", re.IGNORECASE)),
-    ("diagram", re.compile(r"\b(diagram|graph|plot|chart|curves?|scheme|tree)\b", re.IGNORECASE)),
+    ("diagram", re.compile(r"\b(diagram|graph|plot|chart|scheme)\b", re.IGNORECASE)),
     ("mask", re.compile(r"\bmasks?\b", re.IGNORECASE)),
     ("before", _BEFORE),
     ("after", _AFTER),
@@ -56,8 +57,8 @@ _NAMED = re.compile(
     r"mode|plug-in)\b",
     re.IGNORECASE,
 )
+_LEADING = re.compile(r"^(?:(?:filter|example|of|the|for|a|an)\s+)+", re.IGNORECASE)
 _THIS = {
-    "controls": "this dialog",
     "menu": "this menu",
     "toolbox": "this tool",
     "histogram": "this histogram",
@@ -101,6 +102,8 @@ def kind_of(picture: Picture) -> str:
 def _kind_in(phrase: str) -> str:
     """A kind of thing counts where it is the phrase's head: "curve options", "options for the
     curve", but not "the option is checked"."""
+    if _BEFORE.search(phrase) and "," in phrase:
+        return ""  # several pictures in one, of which the first is the original
     for kind, pattern in _KINDS:
         for found in pattern.finditer(phrase):
             rest = phrase[found.end() :].split()
@@ -114,7 +117,7 @@ _OF = ("for", "of", "to", "with", "in", "and", "tab")
 
 def _kind_in_caption(caption: str) -> str:
     phrase = clean(caption)
-    if _BEFORE.search(" ".join(phrase.split()[:3])):
+    if _BEFORE.search(" ".join(phrase.split()[:3])) and "," not in phrase:
         return "before"
     if _AFTER.search(phrase):
         return "after"
@@ -144,8 +147,10 @@ def _operation(pair: Pair, picture: Picture) -> str:
     for text in (mention.caption, mention.figure, mention.alt):
         named = _NAMED.search(clean(text))
         if named and words(named.group(1))[-1] not in _KIND_WORDS:
-            name = re.sub(r"^(?:filter|example|of|the|for|a|an)\s+", "", named.group(), flags=re.I)
-            return f"the {re.sub(r'^(?:the|a|an) ', '', name)}"
+            name = re.sub(
+                r"^(?:(?:filter|example|of|the|for|a|an)\s+)+", "", named.group(), flags=re.I
+            )
+            return f"the {name}"
     return topic(picture, pair.page_title)
 
 
@@ -154,6 +159,8 @@ def _before_to_after(pair: Pair) -> Relation | None:
     if kinds[0] != "before" or not _same_topic(pair):
         return None
     if kinds[1] not in ("after", "") or not _looks_related(pair):
+        return None
+    if kinds[1] == "" and pair.scores.get("image", 1.0) < 0.6:
         return None
     own = clean(pair.target.mention.caption)
     operation = _operation(pair, pair.target)
@@ -170,10 +177,12 @@ def _after_to_before(pair: Pair) -> Relation | None:
         return None
     if kind_of(pair.query) not in ("after", ""):
         return None
-    operation = _operation(pair, pair.query)
-    if _rivals(pair) or not operation:
+    if _rivals(pair):
         return None
-    return Relation("after to before", {"op": operation})
+    operation = _operation(pair, pair.query)
+    if operation.startswith("the "):
+        return Relation("after to before", {"op": operation})
+    return Relation("after to before, unnamed")
 
 
 def _rivals(pair: Pair) -> int:
@@ -182,7 +191,7 @@ def _rivals(pair: Pair) -> int:
 
 
 def _looks_related(pair: Pair) -> bool:
-    return _same_figure(pair) or pair.scores.get("image", 1.0) > 0.3
+    return _same_figure(pair) or pair.scores.get("image", 1.0) > 0.6
 
 
 def _mostly(phrase: str, operation: str) -> bool:
@@ -192,6 +201,9 @@ def _mostly(phrase: str, operation: str) -> bool:
 
 def _contrast(pair: Pair) -> Relation | None:
     """Two captions that differ in one place: "quality 75" where the other has "default quality"."""
+    kinds = {kind_of(pair.query), kind_of(pair.target)}
+    if len(kinds) > 1 and kinds & set(_LEADS_TO):
+        return None
     for q_text, t_text in zip(_texts(pair.query), _texts(pair.target), strict=True):
         found = difference(clean(q_text), clean(t_text))
         if found is None:
@@ -254,6 +266,9 @@ def _tidy(piece: str) -> str:
     ).strip(" ,.:;()=")
 
 
+_CLAUSE = frozenset(["that", "which", "is", "are", "it", "we", "you", "as", "has", "was", "does"])
+
+
 def _is_piece(piece: str) -> bool:
     found = words(piece)
     return (
@@ -270,7 +285,9 @@ def _kind_change(pair: Pair) -> Relation | None:
         return None
     if target in ("before", "after") and query not in ("controls", "menu", "toolbox"):
         return None
-    name = {"before": "example", "after": "example"}.get(target, target)
+    name = "example" if target == "after" else target
+    if name not in _LEADS_TO or (name == "histogram" and "histogram" in _all_words(pair.query)):
+        return None
     if query == name or (query in ("", "before", "after") and name == "example"):
         return None
     if query == "before" or ("" in (query, target) and not _under_one_heading(pair)):
@@ -279,6 +296,16 @@ def _kind_change(pair: Pair) -> Relation | None:
         return Relation(f"its {name}")
     detail = _residual(pair)
     return Relation(f"its {name}, one of several", {"t": detail}) if detail else None
+
+
+_LEADS_TO = frozenset(["controls", "menu", "context menu", "toolbox", "histogram", "example"])
+"""Kinds that belong to one thing. A diagram or a mask may belong to any picture of the page."""
+
+
+def _all_words(picture: Picture) -> set[str]:
+    mention = picture.mention
+    texts = (mention.caption, mention.figure, mention.alt, mention.title, *mention.headings)
+    return {word.rstrip("s") for word in words(" ".join(texts))}
 
 
 def _residual(pair: Pair) -> str:
@@ -321,6 +348,8 @@ def _other_section(pair: Pair) -> Relation | None:
     q, t = section(pair.query), section(pair.target)
     if not t or q.lower() == t.lower() or len(words(t)) > 7:
         return None
+    if pair.scores.get("section", 1.0) > 1:
+        return None  # the section shows several pictures: its heading singles out none
     if len(pair.query.mention.headings) != len(pair.target.mention.headings):
         return None
     if pair.query.mention.headings[:-1] != pair.target.mention.headings[:-1]:
@@ -330,13 +359,11 @@ def _other_section(pair: Pair) -> Relation | None:
 
 def _next_or_previous(pair: Pair) -> Relation | None:
     """A step forward or back among the pictures of one section, told by what it shows."""
-    if pair.query.mention.headings != pair.target.mention.headings:
+    if not _same_figure(pair):
         return None
     steps = pair.target.mention.position - pair.query.mention.position
     t = next(own_phrases(pair.target), "")
     if abs(steps) != 1 or not t or len(words(t)) > 9:
-        return None
-    if not _same_figure(pair) and pair.scores.get("image", 1.0) < 0.8:
         return None
     return Relation("the next one" if steps > 0 else "the one before", {"t": t})
 
@@ -344,10 +371,10 @@ def _next_or_previous(pair: Pair) -> Relation | None:
 def _tones(pair: Pair) -> Relation | None:
     """The same picture in other tones, by its pixels."""
     one, other = pair.query, pair.target
-    if pair.scores.get("image", 0.0) < 0.75 or (one.width, one.height) != (
-        other.width,
-        other.height,
-    ):
+    least = 0.75 if _same_figure(pair) else 0.93
+    if pair.scores.get("image", 0.0) < least or one.mention.headings != other.mention.headings:
+        return None
+    if (one.width, one.height) != (other.width, other.height):
         return None
     if one.colourfulness > 15 and other.colourfulness < 2:
         return Relation("without colour")

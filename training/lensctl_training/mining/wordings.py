@@ -40,6 +40,13 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "the same picture with {op} taken back", "the before picture that goes with this",
         "the plain picture this started from", "the original, {op} not yet applied",
     ),
+    "after to before, unnamed": (
+        "the untouched picture behind this", "the source picture this was made from",
+        "the unedited version of this", "the before picture that goes with this",
+        "the plain picture this started from", "the original of this", "the starting point of this",
+        "this before anything was done to it", "the input that led to this",
+        "how this looked at the outset", "what this was to begin with",
+    ),
     "one thing differs": (
         "the same with {t} instead of {q}", "{t} rather than {q}",
         "the same case, but {t}, not {q}", "this with {q} changed to {t}",
@@ -90,6 +97,16 @@ PHRASES: dict[str, tuple[str, ...]] = {
         "the menu for this: {t}", "the menu of this about {t}", "the matching menu, {t}",
         "the menu entry for this called {t}", "where this sits in the menus: {t}",
     ),
+    "its context menu": (
+        "the context menu of this", "the menu a right-click here opens",
+        "the menu that pops up here", "what a right-click on this brings up",
+        "the right-click menu for this",
+        "the pop-up menu that belongs to this", "the commands offered on a right-click here",
+    ),
+    "its context menu, one of several": (
+        "the context menu of this for {t}", "the right-click menu for this: {t}",
+        "the pop-up menu of this about {t}",
+    ),
     "its toolbox": (
         "where this is in the toolbox", "the icon of this in the toolbox",
         "the button that starts this", "the toolbox with this tool picked",
@@ -109,22 +126,6 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "its histogram, one of several": (
         "the histogram for this: {t}", "the histogram that goes with this, {t}",
         "the matching histogram: {t}", "the spread of values here: {t}",
-    ),
-    "its diagram": (
-        "the diagram that explains this", "the plot for this", "the graph belonging to this",
-        "a drawing of how this works", "the chart behind this", "this as a diagram",
-        "the matching plot",
-    ),
-    "its diagram, one of several": (
-        "the plot for this: {t}", "the diagram that goes with this, {t}",
-        "this as a diagram: {t}", "the graph of this about {t}", "the matching chart: {t}",
-    ),
-    "its mask": (
-        "the mask of this", "the mask used for this", "the matching mask",
-        "which parts of this are masked",
-    ),
-    "its mask, one of several": (
-        "the mask for this: {t}", "the mask of this with {t}",
     ),
     "its example": (
         "an example of what this does", "a picture made with this",
@@ -225,6 +226,11 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "remove {op} from this", "which picture was this made from?",
         "what did this look like at first?", "go back to the original",
         "what was here before {op} was applied?", "revert this",
+    ),
+    "after to before, unnamed": (
+        "which picture was this made from?", "what did this look like at first?",
+        "go back to the original", "revert this", "undo what was done here",
+        "what was here before?",
     ),
     "one thing differs": (
         "change {q} to {t}", "what if it were {t} instead of {q}?", "swap {q} for {t}",

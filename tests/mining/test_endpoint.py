@@ -1,0 +1,213 @@
+"""A language model behind an endpoint that behaves badly in every way it can."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lensctl.errors import EndpointError, UsageError
+from lensctl_training.mining.config import InstructSettings, MineConfig
+from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
+from lensctl_training.mining.engine import InProcess
+from lensctl_training.mining.funnel import Funnel
+from lensctl_training.mining.pipeline import run_pipeline
+from lensctl_training.mining.prompts import SCHEMA
+from lensctl_training.mining.workspace import Workspace
+from lensctl_training.mining.write import instructed_rows
+from mining.scripted_endpoint import Answer, Script, completion, instruction, serve
+
+GOOD = instruction("the same thing seen from the other side")
+QUESTION = [{"role": "user", "content": "?"}]
+
+
+def ask(address: str, cache: Path, **settings: Any) -> tuple[dict[str, Any] | None, Funnel, str]:
+    """(answer, funnel, reason) of one question."""
+    chosen = EndpointSettings(address, "m", timeout_s=0.6, tries=3, max_tokens=99, pause_s=0.01)
+    funnel = Funnel()
+    with Endpoint(dataclasses.replace(chosen, **settings), cache) as endpoint:
+        try:
+            return endpoint.ask(QUESTION, SCHEMA, funnel), funnel, ""
+        except UnansweredError as error:
+            return None, funnel, str(error)
+
+
+def first(bad: Answer | None) -> Script:
+    """The first request goes wrong, the others do not."""
+    return lambda number, body: bad if number == 0 else GOOD
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        (429, {"Retry-After": "0.05"}, b"slow down"),
+        (429, {"Retry-After": "Wed, 21 Oct 2030 07:28:00 GMT"}, b"slow down"),
+        (503, {}, b""),
+        (200, {}, b"<html>not JSON"),
+        (200, {}, b'{"choices": []}'),
+        (200, {}, b'{"choices": [{"message": null}]}'),
+        completion('{"relation": "r", "instruction": "the oth', "length"),
+        completion("As an AI I would love to help you with this."),
+        completion('{"relation": 3, "instruction": "x", "usable": true}'),
+        completion('{"instruction": "no relation given", "usable": true}'),
+        completion("{" * 5000),
+        (400, {}, b"response_format json_schema is not supported"),
+        (500, {}, b'{"detail": [{"loc": ["body", "response_format", "type"]}]}'),
+    ],
+    ids=[
+        "times out", "rate limit", "rate limit with a date", "unavailable", "HTML", "no choice",
+        "null", "cut", "talk", "wrong type", "missing field", "braces", "old server", "llama.cpp",
+    ],
+)  # fmt: skip
+def test_one_bad_answer_is_asked_again(bad: Answer | None, tmp_path: Path) -> None:
+    with serve(first(bad)) as (address, seen):
+        answer, funnel, _ = ask(address, tmp_path)
+    assert answer == json.loads(json.loads(GOOD[2])["choices"][0]["message"]["content"])
+    assert len(seen) == 2
+    assert funnel.facts["requests"] == 2
+
+
+def test_an_answer_in_a_code_fence_is_read(tmp_path: Path) -> None:
+    text = '```json\n{"relation": "r", "instruction": "its other half", "usable": true}\n```'
+    with serve(lambda number, body: completion(text)) as (address, _):
+        answer, _, _ = ask(address, tmp_path)
+    assert answer is not None
+    assert answer["instruction"] == "its other half"
+
+
+def test_nonsense_to_the_end_costs_one_question(tmp_path: Path) -> None:
+    with serve(lambda number, body: completion("banana")) as (address, seen):
+        answer, funnel, reason = ask(address, tmp_path)
+        assert (answer, reason) == (None, "answer does not fit the schema")
+        assert [body["seed"] for body in seen] == [0, 1, 2]
+        ask(address, tmp_path)
+        assert len(seen) == 3  # nonsense is kept, too: asking again would give it again
+    assert funnel.facts["tokens out"] == 60
+
+
+def test_nothing_is_asked_twice(tmp_path: Path) -> None:
+    with serve(lambda number, body: GOOD) as (address, seen):
+        one, _, _ = ask(address, tmp_path)
+        other, funnel, _ = ask(address, tmp_path)
+        assert one == other
+        assert len(seen) == 1
+        assert funnel.facts["answers from the cache"] == 1
+        assert funnel.facts["tokens in"] == 0
+        ask(address, tmp_path, model="another")
+        assert len(seen) == 2
+
+
+def test_a_refusal_is_taken_as_one(tmp_path: Path) -> None:
+    body = {"choices": [{"message": {"content": None, "refusal": "I must not"}}]}
+    answer = (200, {}, json.dumps(body).encode())
+    with serve(lambda number, body: answer) as (address, seen):
+        _, _, reason = ask(address, tmp_path)
+    assert reason == "the writer refused"
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refused_key_ends_the_run(status: int, tmp_path: Path) -> None:
+    with (
+        serve(lambda number, body: (status, {}, b"no such key")) as (address, seen),
+        pytest.raises(EndpointError, match=str(status)) as caught,
+    ):
+        ask(address, tmp_path)
+    assert "no such key" in caught.value.why
+    assert len(seen) == 1
+
+
+def test_the_key_is_sent_and_kept_out_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSCTL_API_KEY", "s3cret")
+    with serve(lambda number, body: GOOD) as (address, _):
+        ask(address, tmp_path)
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
+    assert kept
+    assert "s3cret" not in kept
+
+
+def with_endpoint(address: str, **settings: Any) -> MineConfig:
+    instruct = InstructSettings(endpoint=address, model="m", timeout_s=2.0, **settings)
+    return MineConfig(instruct=instruct)
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_model_writes_the_instructions(handbook: Path, tmp_path: Path) -> None:
+    replies = (
+        GOOD,
+        instruction("I'm sorry, I cannot help with that, as this is an image"),
+        instruction("look at IMG_2044.jpg instead of this one"),
+        instruction("a grid"),
+        completion('{"relation": "none", "instruction": "", "usable": false}'),
+        completion("banana"),
+    )
+
+    def script(number: int, body: dict[str, Any]) -> Answer:
+        question = body["messages"][-1]["content"]
+        return replies[sum(question.encode()) % len(replies)]
+
+    out = tmp_path / "out"
+    with serve(script) as (address, seen):
+        config = with_endpoint(address, tries=2, price_in=1.0, price_out=2.0)
+        funnel = run_pipeline([handbook], out, config, InProcess())["instruct"]
+        asked = len(seen)
+        run_pipeline([handbook], out, config, InProcess())
+        assert len(seen) == asked
+    rows = list(instructed_rows(Workspace(out)))
+    assert rows
+    assert {(row.writer, row.prompt_version) for row in rows} == {("m", "instruct-1")}
+    assert {row.instruction for row in rows} == {"the same thing seen from the other side"}
+    reasons = set(funnel.rejected["pairs"])
+    assert {
+        "the writer refused",
+        "instruction leaks a file name",
+        "the writer found no relation",
+        "answer does not fit the schema",
+    } <= reasons
+    assert funnel.lost("pairs") == 0
+    assert funnel.facts["cost in millionths"] == (
+        funnel.facts["tokens in"] * 1 + funnel.facts["tokens out"] * 2
+    )
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_dead_endpoint_ends_the_run_and_the_next_one_goes_on(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensctl_training.mining.endpoint._LONGEST_WAIT_S", 0.01)
+    out = tmp_path / "out"
+    with serve(lambda n, body: GOOD if n < 5 else (503, {}, b"")) as (address, _):
+        config = with_endpoint(address, tries=2, concurrency=2)
+        with pytest.raises(EndpointError, match="does not answer"):
+            run_pipeline([handbook], out, config, InProcess())
+    with serve(lambda number, body: GOOD) as (address, _):
+        config = with_endpoint(address, tries=2, concurrency=2)
+        funnels = run_pipeline([handbook], out, config, InProcess())
+    assert funnels["instruct"].facts["answers from the cache"] >= 5
+    assert funnels["write"].left["triplets"] > 0
+
+
+@pytest.mark.usefixtures("stub")
+def test_captions_come_from_a_vision_endpoint(handbook: Path, tmp_path: Path) -> None:
+    def script(number: int, body: dict[str, Any]) -> Answer:
+        image = body["messages"][0]["content"][1]["image_url"]["url"]
+        assert image.startswith("data:image/jpeg;base64,")
+        return completion(json.dumps({"caption": "coloured shapes on a plain ground"}))
+
+    with serve(script) as (address, seen):
+        config = MineConfig(captioner=address, captioner_model="eyes")
+        run_pipeline([handbook], tmp_path / "out", config, InProcess())
+    assert len(seen) == 40
+    row = next(instructed_rows(Workspace(tmp_path / "out")))
+    assert row.pair.query.generated_caption == "coloured shapes on a plain ground"
+
+
+@pytest.mark.usefixtures("stub")
+def test_an_endpoint_needs_a_model_name(handbook: Path, tmp_path: Path) -> None:
+    config = MineConfig(instruct=InstructSettings(endpoint="http://127.0.0.1:9"))
+    with pytest.raises(UsageError, match="which model"):
+        run_pipeline([handbook], tmp_path / "out", config, InProcess())
