@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
@@ -92,15 +93,20 @@ def render_sheet(
         picture_side: bound on the longer side of an embedded picture, in pixels. A picture of
             960 takes about 100 kB; a report with hundreds of them is better off with 320.
     """
-    environment = _environment()
     style, script = _asset("sheet.css"), _asset("sheet.js")
-    return environment.get_template("sheet.html").render(
-        title=title,
-        subtitle=subtitle,
-        sections=[_prepare(section, picture_side) for section in sections],
-        style=style,
-        script=script,
-        policy=_policy(style, script),
+    with ThreadPoolExecutor() as readers:
+        prepared = [_prepare(section, picture_side, readers) for section in sections]
+    return (
+        _environment()
+        .get_template("sheet.html")
+        .render(
+            title=title,
+            subtitle=subtitle,
+            sections=prepared,
+            style=style,
+            script=script,
+            policy=_policy(style, script),
+        )
     )
 
 
@@ -165,12 +171,13 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _prepare(section: Section, side: int) -> dict[str, Any]:
+def _prepare(section: Section, side: int, readers: ThreadPoolExecutor) -> dict[str, Any]:
+    cell = partial(_cell, side=side)
     return {
         "heading": section.heading,
         "text": section.text,
-        "pictures": [_picture_cell(picture, side) for picture in section.pictures],
-        "rows": [[_cell(cell, side) for cell in row] for row in section.rows],
+        "pictures": list(readers.map(cell, section.pictures)),
+        "rows": [list(readers.map(cell, row)) for row in section.rows],
         "table": section.table and _table_cells(section.table),
         "chart": section.chart and draw_chart(section.chart),
     }
