@@ -7,6 +7,7 @@ reference image stays in the gallery, as in the authors' code.
 """
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lensctl_training.benchmarks.benchmark import (
@@ -83,7 +84,7 @@ def _query(number: int, record: dict[str, Any], place: dict[str, int], order: st
     )
 
 
-def _path(folder: DataFolder, name: str) -> Any:
+def _path(folder: DataFolder, name: str) -> Path:
     """Images are distributed as .png and, in an older collection, as .jpg."""
     jpeg = folder.root / "images" / f"{name}.jpg"
     return jpeg if jpeg.exists() else jpeg.with_suffix(".png")

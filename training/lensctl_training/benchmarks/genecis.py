@@ -6,6 +6,7 @@ against the target. Attribute tasks show one object of a Visual Genome image: it
 0.7, cut out and padded with black to a square.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,7 @@ from lensctl_training.benchmarks.files import DataFolder
 from lensctl_training.benchmarks.metrics import hit_rate_at
 
 TASKS = ("focus_attribute", "change_attribute", "focus_object", "change_object")
-MEASURES = tuple(
-    Measure(f"R@{k}", lambda ranks, k=k: hit_rate_at(ranks, k))  # type: ignore[misc]
-    for k in (1, 2, 3)
-)
+MEASURES = tuple(Measure(f"R@{k}", partial(hit_rate_at, k=k)) for k in (1, 2, 3))
 COCO_PLACES = ("val2017", "coco/val2017")
 GENOME_PLACES = ("VG_100K", "VG_100K_2", "visual_genome/VG_100K", "visual_genome/VG_100K_2")
 
