@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lensctl.errors import ModelError
 from lensctl.models.backbone import backbone_config
 from lensctl.models.card import model_card
 from lensctl.models.config import MagicLensConfig
@@ -25,7 +26,7 @@ from lensctl.models.folder import (
 )
 from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
 from lensctl.models.magiclens import MagicLens, count_parameters
-from lensctl.models.tokenizer import tokenize
+from lensctl.models.tokenizer import END_ID, tokenize
 from lensctl.models.verify import verify_query_side
 from lensctl.models.weights import (
     encoder_fingerprint,
@@ -48,6 +49,7 @@ def write_model(
 ) -> None:
     """Fill an existing empty folder; see `folder.save_model_folder`."""
     config = _self_contained(config)
+    _check_vocabulary(config)
     save_weights(module, folder / WEIGHTS)
     # The copy reads what was written, in float32 on the CPU, so that the check covers the file.
     saved = load_module(config, folder / WEIGHTS)
@@ -65,6 +67,16 @@ def write_model(
     }
     (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     verify_query_side(saved, open_folder(folder))
+
+
+def _check_vocabulary(config: MagicLensConfig) -> None:
+    words = backbone_config(config.backbone)["text_cfg"].get("vocab_size", END_ID + 1)
+    if words <= END_ID:
+        raise ModelError(
+            "this model cannot be saved: its text tower does not know all of CLIP's tokens",
+            why=f"its vocabulary has {words} entries, the tokenizer {END_ID + 1}",
+            next_step="build the model with vocab_size 49408",
+        )
 
 
 def _self_contained(config: MagicLensConfig) -> MagicLensConfig:

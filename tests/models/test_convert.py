@@ -128,6 +128,14 @@ def test_a_side_file_must_agree(tmp_path: Path) -> None:
         convert(Conversion(path, name="m", side_file=side_file))
 
 
+def test_a_side_file_beside_the_weights_is_found(tmp_path: Path) -> None:
+    path, _ = _checkpoint(tmp_path, SMALL)
+    path.with_name("weights_config.json").write_text(json.dumps({"magiclens": {"num_layers": 9}}))
+    with pytest.raises(CheckpointError) as refusal:
+        convert(Conversion(path, name="m"))
+    assert "num_layers = 9" in refusal.value.why
+
+
 def test_a_stated_image_size_may_leave_a_border(tmp_path: Path) -> None:
     path, _ = _checkpoint(tmp_path, SMALL)
     side_file = tmp_path / "side.json"

@@ -146,7 +146,7 @@ def test_memory_stays_bounded(name: str, tmp_path: Path) -> None:
     path = tmp_path / "hostile.pkl"
     path.write_bytes(PICKLES[name](tmp_path))
     command = [sys.executable, "-c", READ_BOUNDED, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     grown, *reasons = done.stdout.splitlines()
     assert int(grown) < 64 * 2**20
     assert all(reasons)
@@ -169,6 +169,7 @@ def _changed(name: str, change: Callable[[np.ndarray], np.ndarray | None]) -> di
         ("clip/text/transformer/resblocks_0/attn/out/bias", lambda a: a[None], "instead of"),
         ("multimodal_encoder/x_layers_1/self_attention/post/w", lambda a: a.T, "instead of"),
         ("contrastive_multimodal_pooler/pooling_attn_query", lambda a: a[:0], "zero"),
+        ("clip/text/token_embedding/embedding", lambda a: a[:1000], "smaller than CLIP's"),
         ("clip/logit_scale", lambda a: a.astype(np.float16), "float16"),
     ],
 )
@@ -231,7 +232,7 @@ def test_the_command_names_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "evil.pkl"
     path.write_bytes(PICKLES["calls os.system"](tmp_path))
     command = [sys.executable, "-m", "lensctl", "models", "convert", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 5
     assert "not only bytes" in done.stderr and "next:" in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""

@@ -16,7 +16,7 @@ def run(tmp_path: Path):
     def run_models(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"LENSCTL_MODELS": str(tmp_path / "models")}
         command = [sys.executable, "-m", "lensctl", "models", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
 
     return run_models
 

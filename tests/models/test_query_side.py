@@ -55,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 @pytest.mark.parametrize("code", [ASK, INDEX], ids=["query", "index"])
 def test_no_network_and_no_torch(code: str, folder: ModelFolder) -> None:
     command = [sys.executable, "-c", NO_NETWORK + code, str(folder.path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

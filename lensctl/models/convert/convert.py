@@ -32,7 +32,8 @@ class Conversion:
     Args:
         file: the weights.
         name: of the model to make; from the file's name where empty.
-        side_file: JSON with dimensions (published layout) or a transformers config.json.
+        side_file: JSON with dimensions (published layout) or a transformers config.json; where
+            None, STEM_config.json or config.json beside the file, if it is there.
         backbone: open_clip name, for CLIP weights without a config.json.
         sum_weight: of the words beside the photo, for models without a fusion; None for the
             named model's own, or 1.
@@ -68,7 +69,9 @@ def convert(wanted: Conversion) -> ModelFolder:
             next_step=f"choose another with --name, or: lensctl models remove {name}",
         )
     facts = wanted.facts or NAMED.get(name)
-    config, module = _read(wanted, detect_layout(wanted.file), facts)
+    layout = detect_layout(wanted.file)
+    wanted = replace(wanted, side_file=wanted.side_file or _neighbour(wanted.file, layout))
+    config, module = _read(wanted, layout, facts)
     return save_model_folder(
         module,
         config,
@@ -100,6 +103,13 @@ def detect_layout(file: Path) -> Layout:
         )
     names = read_layout(file)
     return "transformers" if any(n.startswith("vision_model.") for n in names) else "open_clip"
+
+
+def _neighbour(file: Path, layout: Layout) -> Path | None:
+    """The side file that lies beside the weights under its usual name, if any."""
+    name = "config.json" if layout == "transformers" else f"{file.stem}_config.json"
+    path = file.with_name(name)
+    return path if path.is_file() else None
 
 
 def _read(

@@ -7,6 +7,7 @@ from typing import Any
 
 from lensctl.errors import CheckpointError
 from lensctl.models.convert.flax_msgpack import Arrays
+from lensctl.models.tokenizer import END_ID
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
@@ -170,6 +171,8 @@ def _check_legal(sizes: Sizes) -> None:
         raise refused("the fusion does not fit the CLIP embeddings")
     if min(sizes.pooler_width, sizes.query_tokens, sizes.context_length - 1) < 1:
         raise refused("a size is zero")
+    if sizes.vocab_size <= END_ID:
+        raise refused(f"its vocabulary of {sizes.vocab_size} words is smaller than CLIP's")
 
 
 def expected_shapes(sizes: Sizes) -> Shapes:
