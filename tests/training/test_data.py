@@ -169,8 +169,9 @@ def test_import_megapairs(tmp_path):
     }
 
 
-def test_import_cirr(tmp_path):
-    make_images(tmp_path, ["dev/x.png", "dev/y.png", "dev/z.png"])
+@pytest.mark.parametrize("images", ["", "img_raw"])
+def test_import_cirr(tmp_path, images):
+    make_images(tmp_path / images, ["dev/x.png", "dev/y.png", "dev/z.png"])
     (tmp_path / "captions").mkdir()
     (tmp_path / "image_splits").mkdir()
     record = {

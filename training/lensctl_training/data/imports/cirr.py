@@ -1,4 +1,7 @@
-"""CIRR (Liu et al., 2021): captions/cap.rc2.SPLIT.json, image_splits/split.rc2.SPLIT.json."""
+"""CIRR (Liu et al., 2021): captions/cap.rc2.SPLIT.json, image_splits/split.rc2.SPLIT.json.
+
+The paths in image_splits are relative to the folder `img_raw`, or to the data set's own.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,7 @@ from lensctl_training.data.triplet import Problems
 
 def read(folder: Path, split: str, problems: Problems) -> Iterator[Row]:
     """(reference, caption) -> target_hard; the other members of its set are hard negatives."""
+    images = folder / "img_raw" if (folder / "img_raw").is_dir() else folder
     places = load_json(folder / "image_splits" / f"split.rc2.{split}.json")
     for record in load_json(folder / "captions" / f"cap.rc2.{split}.json"):
         where = f"cap.rc2.{split}.json:{record.get('pairid', '?')}"
@@ -23,7 +27,7 @@ def read(folder: Path, split: str, problems: Problems) -> Iterator[Row]:
         members = record.get("img_set", {}).get("members", [])
         others = [name for name in members if name not in (reference, target)]
         try:
-            paths = [within(folder, places[name]) for name in (reference, target, *others)]
+            paths = [within(images, places[name]) for name in (reference, target, *others)]
         except KeyError as error:
             problems.add("image without a path in image_splits", f"{where} ({error.args[0]})")
             continue
