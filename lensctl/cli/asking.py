@@ -11,7 +11,7 @@ from lensctl.cli.terminal import note, prepare_places
 from lensctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from lensctl.library.filters import Circle, Filters
+    from lensctl.library.filters import Area, Filters
     from lensctl.library.question import Question
     from lensctl.library.session import Session
 
@@ -130,30 +130,36 @@ def read_filters(
         before=parse_date(before) if before else None,
         camera=camera,
         type=file_type,
-        near=_circles(near, place),
+        near=_areas(near, place),
     )
 
 
-def _circles(near: str | None, place: str | None) -> "tuple[Circle, ...]":
+def _areas(near: str | None, place: str | None) -> "tuple[Area, ...]":
     from lensctl.library.filters import parse_circle
 
     if near and place:
         raise UsageError("--near and --place say the same thing twice", next_step="give one")
     if place:
-        return (_circle_of_place(place),)
+        return (_area_of_place(place),)
     return (parse_circle(near),) if near else ()
 
 
-def _circle_of_place(name: str) -> "Circle":
-    """The circle of the largest town of that name. Raises UsageError."""
+def _area_of_place(name: str) -> "Area":
+    """The country or state of that name, else a circle about the largest town so called.
+
+    Raises UsageError.
+    """
     from lensctl.library.filters import Circle
-    from lensctl.photos.places import matching_places
+    from lensctl.photos.places import matching_places, matching_region
 
     prepare_places()
+    if region := matching_region(name):
+        note(f"photos in {region}")
+        return region
     towns = matching_places(name)
     if not towns:
         raise UsageError(
-            f"no town of 1,000 inhabitants or more is called {name!r}",
+            f"no country, and no town of 1,000 inhabitants or more, is called {name!r}",
             next_step="name a larger town nearby, or give a position: --near LAT,LON,KM",
         )
     town, *others = towns

@@ -20,7 +20,7 @@ more                      the next results
 open 2                    show result 2 in the system's viewer
 back                      the answer before
 history                   what was asked so far
-/in DIR  /after DATE  /before DATE  /camera NAME  /near LAT,LON,KM  /place TOWN  /type FORMAT
+/in DIR  /after DATE  /before DATE  /camera NAME  /near LAT,LON,KM  /place NAME  /type FORMAT
                           restrict this and all later answers; without a value: no longer
 /clear                    drop all restrictions
 /k N                      how many results an answer shows

@@ -4,6 +4,7 @@ import datetime
 import math
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from lensctl.errors import UsageError
 from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
 
 _EARTH_RADIUS_KM = 6371.0088
+
+
+class Area(Protocol):
+    """A part of the earth."""
+
+    def holds(self, latitude: float, longitude: float) -> bool:
+        """Whether a position, in degrees, lies in it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Filters:
     before: str | None = None
     camera: str | None = None
     type: str | None = None
-    near: tuple[Circle, ...] = ()
+    near: tuple[Area, ...] = ()
 
     def __bool__(self) -> bool:
         return self != Filters()
@@ -60,7 +69,7 @@ class Filters:
         if not self.near:
             return np.array([row[0] for row in rows], dtype=np.int64)
         return np.array(
-            [row[0] for row in rows if any(circle.holds(row[1], row[2]) for circle in self.near)],
+            [row[0] for row in rows if any(area.holds(row[1], row[2]) for area in self.near)],
             dtype=np.int64,
         )
 

@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 _KM_PER_DEGREE = 111.2
 _WINDOWS_KM = (20.0, 60.0)
 """How far is looked; the first is the largest core there is."""
+_EMPTY_COUNTRY_KM = 300.0
+_GREAT_CITY = 500_000
 _SCHEMA = """
 CREATE TABLE places (id INTEGER PRIMARY KEY, name TEXT, region TEXT, country TEXT,
                      latitude REAL, longitude REAL, population INTEGER);
@@ -56,6 +59,23 @@ class Place:
         return ", ".join(part for part in (self.name, self.region, self.country) if part)
 
 
+@dataclass(frozen=True)
+class Region:
+    """A country, or a state of one: where the nearest town belongs to it."""
+
+    name: str
+    column: Literal["country", "region"]
+
+    def holds(self, latitude: float, longitude: float) -> bool:
+        """Whether a position lies in it; near a border this is as exact as towns are close."""
+        # Photos are taken in bursts: positions a kilometre apart share one look-up.
+        place = _nearest_town(round(latitude, 2), round(longitude, 2))
+        return place is not None and getattr(place, self.column) == self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def place_name(latitude: float, longitude: float) -> str | None:
     """The town there, as "Lisbon, Portugal"; None where there is none within 60 km.
 
@@ -63,18 +83,46 @@ def place_name(latitude: float, longitude: float) -> str | None:
     is Lisbon; else the nearest.
     """
     for reach in _WINDOWS_KM:
-        near = [
-            (km, place)
-            for place in _around(latitude, longitude, reach)
-            # A window is a square, and its corners are farther than what may lie outside it.
-            if (km := _km(latitude, longitude, place)) <= reach
-        ]
+        near = _towns_within(latitude, longitude, reach)
         cores = [place for km, place in near if km <= place.km / 2]
         if cores:
             return str(max(cores, key=lambda place: place.population))
         if near:
             return str(min(near, key=lambda one: one[0])[1])
     return None
+
+
+@cache
+def _nearest_town(latitude: float, longitude: float) -> Place | None:
+    for reach in (*_WINDOWS_KM, _EMPTY_COUNTRY_KM):
+        if near := _towns_within(latitude, longitude, reach):
+            return min(near, key=lambda one: one[0])[1]
+    return None
+
+
+def _towns_within(latitude: float, longitude: float, reach: float) -> list[tuple[float, Place]]:
+    """(km, town), for all towns within a reach in km."""
+    # A window is a square, and its corners are farther than what may lie outside it.
+    return [
+        (km, place)
+        for place in _around(latitude, longitude, reach)
+        if (km := _km(latitude, longitude, place)) <= reach
+    ]
+
+
+def matching_region(name: str) -> Region | None:
+    """The country of that English name; or the state, unless a great city is called so, too."""
+    wanted = _key(name)
+    rows = _database().execute("SELECT DISTINCT country, region FROM places").fetchall()
+    for country, _ in rows:
+        if _key(country) == wanted:
+            return Region(country, "country")
+    towns = matching_places(name)
+    if towns and towns[0].population >= _GREAT_CITY:
+        return None
+    states = (region for _, region in rows if region and _key(region) == wanted)
+    state = next(states, None)
+    return Region(state, "region") if state else None
 
 
 def matching_places(name: str) -> list[Place]:

@@ -123,6 +123,8 @@ def test_places_filter_a_query(lensctl: Run) -> None:
     assert names == {"coffee", "rocket", "camera"}
     assert "Lisbon, Portugal" in done.stderr
     assert "--place" in lensctl("query", "--help").stdout
+    abroad = lensctl("query", "a cat", "--place", "France", "--paths")
+    assert {Path(line).stem for line in abroad.stdout.splitlines()} == {"chelsea", "brick", "moon"}
     unknown = lensctl("query", "a cat", "--place", "Nowhereville-upon-Nothing")
     assert unknown.returncode == 2
-    assert "no town" in unknown.stderr
+    assert "no country" in unknown.stderr

@@ -59,6 +59,33 @@ def test_the_largest_of_a_name_comes_first() -> None:
     assert [one.population for one in found] == sorted((p.population for p in found), reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Portugal", "Portugal"),
+        ("italy", "Italy"),  # and a town in Texas
+        ("California", "California"),
+        ("New York", None),  # the city
+        ("Lisbon", None),
+    ],
+)
+def test_countries_and_states(name: str, found: str | None) -> None:
+    region = places.matching_region(name)
+    assert (region.name if region else None) == found
+
+
+def test_positions_in_regions() -> None:
+    portugal = places.matching_region("Portugal")
+    california = places.matching_region("California")
+    assert portugal.holds(38.71, -9.14)
+    assert not portugal.holds(40.42, -3.70)  # Madrid
+    assert portugal.holds(32.75, -16.95)  # Madeira
+    assert not portugal.holds(0.0, -30.0)
+    assert california.holds(36.53, -116.93)  # Death Valley, far from towns
+    assert not california.holds(36.17, -115.14)  # Las Vegas
+    assert places.matching_region("Australia").holds(-25.34, 131.03)  # Uluru
+
+
 def test_accents_do_not_matter() -> None:
     assert places.matching_places("munchen")[0] == places.matching_places("München")[0]
 
