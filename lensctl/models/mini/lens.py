@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensctl.models.interface import Floats
+from lensctl.models.mini.fusion import Fusion
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.words import Words, softmax, unit
@@ -41,14 +42,20 @@ class Lens:
         tensors: the shipped maps.
         weights: the image package's file, for its classifier.
         words: the side of words, or None where none will come.
+        fusion: what was trained, or None for the plain vector sum.
     """
 
     def __init__(
-        self, tensors: TensorFile, weights: WeightFile, words: Words | None = None
+        self,
+        tensors: TensorFile,
+        weights: WeightFile,
+        words: Words | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         self._blocks = BlockWeights()
         self._words = words
-        self._classifier = weights["classifier.weight"].T, weights["classifier.bias"]
+        self._fusion = fusion
+        self.classifier = weights["classifier.weight"].T, weights["classifier.bias"]
         names = ("look_mean", "look", "light_mean", "light_scale")
         self._maps = {name: tensors[name].astype(np.float32) for name in names}
 
@@ -67,7 +74,7 @@ class Lens:
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, T) unit: the meaning block alone."""
-        matrix, bias = self._classifier
+        matrix, bias = self.classifier
         logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
         return unit(softmax(logits) ** np.float32(DAMPING))
 
@@ -83,13 +90,19 @@ class Lens:
         spoken = [row for row, words in enumerate(instructions) if words.strip()]
         if not spoken:
             return queries
-        words = self.encode_texts([instructions[row] for row in spoken])
-        mixed = queries[spoken]
-        mixed[:, : words.shape[1]] += self._share() * words
-        queries[spoken] = unit(mixed)
+        queries[spoken] = self._fuse(queries[spoken], [instructions[row] for row in spoken])
         return queries
 
-    def _share(self) -> float:
+    def _fuse(self, targets: Floats, texts: list[str]) -> Floats:
+        """(N, D) targets and N texts that say something -> (N, D)."""
+        votes = self.encode_texts(texts)
+        if self._fusion is None or self._words is None:
+            mixed = targets.copy()
+            mixed[:, : votes.shape[1]] += self.share() * votes
+            return unit(mixed)
+        return self._fusion(targets, self._words.sentences(texts), votes, self.share())
+
+    def share(self) -> float:
         """The words' weight in units of a target, which has length one."""
         blocks = self._blocks
         length = np.linalg.norm([blocks.meaning, blocks.look, blocks.light])

@@ -5,6 +5,8 @@ import numpy as np
 from lensctl.errors import UsageError
 from lensctl.models.interface import Floats, ModelInfo
 from lensctl.models.mini import image_tower, statistics
+from lensctl.models.mini.fusion import FILE as FUSION
+from lensctl.models.mini.fusion import Fusion
 from lensctl.models.mini.image_tower import SIZE, ImageTower, WeightFile
 from lensctl.models.mini.info import DATA, mini_info
 from lensctl.models.mini.lens import FILE, Lens
@@ -62,16 +64,18 @@ class MiniSide:
         self.device = "cpu"
         self.precision = "fp32"
         self.encode_images = Encoder(weights)
-        self._words = words
-        self._lens = Lens(maps, weights, words)
-        self.make_targets = self._lens.make_targets
-        self.make_queries = self._lens.make_queries
-        self.encode_texts = self._lens.encode_texts
-        self.text_keys = self._lens.text_keys
+        self.words = words
+        path = DATA / FUSION
+        fusion = Fusion(TensorFile(path)) if words is not None and path.is_file() else None
+        self.lens = Lens(maps, weights, words, fusion)
+        self.make_targets = self.lens.make_targets
+        self.make_queries = self.lens.make_queries
+        self.encode_texts = self.lens.encode_texts
+        self.text_keys = self.lens.text_keys
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""
-        return self._words is not None and self._words.truncated(text)
+        return self.words is not None and self.words.truncated(text)
 
 
 class MiniModel:

@@ -43,3 +43,7 @@ class TensorFile:
         """What the file says of itself."""
         length = int(self._bytes[:8].view("<u8")[0])
         return json.loads(self._bytes[8 : 8 + length].tobytes()).get("__metadata__", {})
+
+    def names(self) -> list[str]:
+        """All arrays in the file."""
+        return list(self._places)

@@ -48,8 +48,8 @@ class Words:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, 1000) float32, unit length."""
-        whole = unit(self._text.encode(texts) - self._mean)
-        named = unit(whole + unit(self._text.encode([bare(text) for text in texts]) - self._mean))
+        whole = self.sentences(texts)
+        named = unit(whole + self.sentences([bare(text) for text in texts]))
         votes = {
             "synsets": self._synset_votes(named),
             "lemmas": self._lemma_votes(named),
@@ -61,6 +61,10 @@ class Words:
         for name, weight in VOTES.items():
             total += np.float32(weight) * unit(votes[name])
         return unit(total)
+
+    def sentences(self, texts: Sequence[str]) -> Floats:
+        """N texts -> (N, 384) unit vectors of the sentence encoder, less the classes' mean."""
+        return unit(self._text.encode(texts) - self._mean)
 
     def truncated(self, text: str) -> bool:
         """Whether the end of the text is not read."""
@@ -88,10 +92,10 @@ class Words:
 
     def _relatives(self, synsets: np.ndarray) -> Floats:
         """(K,) synsets -> (K, 1000): each one's vote, by Lin's likeness to every class."""
-        below = np.unpackbits(self._tensors["node_classes"], axis=1, count=CLASSES)
-        known = self._tensors["node_information"].astype(np.float32)
         nodes = self._tensors["synset_nodes"][synsets]
-        shared = (below[nodes] * known[nodes][..., None]).max(axis=1)
+        below = np.unpackbits(self._tensors["node_classes"][nodes], axis=2, count=CLASSES)
+        known = self._tensors["node_information"][nodes].astype(np.float32)
+        shared = (below * known[..., None]).max(axis=1)
         own = self._half("synset_information")[synsets][:, None]
         return softmax(RELATIVE_SHARPNESS * 2 * shared / (own + self._half("class_information")))
 
