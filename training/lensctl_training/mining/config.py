@@ -116,7 +116,7 @@ class MineConfig:
     """An OpenAI-compatible endpoint with vision, or `open_clip:coca_ViT-L-14/PRETRAINED`."""
     captioner_model: str = ""
     device: str = "auto"
-    batch_size: int = 64
+    batch_size: int = 32
     base_url: str = ""
     """The address at which a folder of pages was found; by default http://NAME.invalid/."""
     pages: PageLimits = field(default_factory=PageLimits)
