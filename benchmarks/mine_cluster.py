@@ -79,6 +79,9 @@ class Cluster:
         self.add_node()
 
     def stop(self) -> None:
+        import ray
+
+        ray.shutdown()  # a driver that loses its cluster ends the process
         for group in reversed(self.groups):
             try:
                 os.killpg(group.pid, signal.SIGTERM)

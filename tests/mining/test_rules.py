@@ -141,7 +141,8 @@ def test_captions_become_phrases(text: str, phrase: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["image", "IMG_2033.jpg", "x = f(a); {b}", "http://a.example", "a, b, c, d", "12 34", ""]
+    "text",
+    ["image", "IMG_2033.jpg", "x = f(a); {b}", "http://a.example", "a, b, c, d", "12 34", ""],
 )
 def test_what_is_no_phrase(text: str) -> None:
     assert not is_fit(text)

@@ -5,6 +5,7 @@ must see under the same path (one machine, NFS, a mounted bucket). Ray runs a pa
 worker again by itself; placing a part is one rename, so a part done twice is written once.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ class RayEngine:
                 why=str(error),
                 next_step='install it with `pip install "lensctl[ray]"`',
             ) from error
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         self._workers = workers
         self._ray = ray
         if not ray.is_initialized():
