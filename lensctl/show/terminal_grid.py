@@ -12,6 +12,7 @@ import select
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lensctl.errors import PhotoError
@@ -145,8 +146,11 @@ def _thumbnail(result: Result, cache: ThumbnailCache) -> "Image.Image | None":
     return Image.open(io.BytesIO(jpeg)).convert("RGB")
 
 
+@cache
 def _ask_background() -> _Colour | None:
-    """The terminal's background colour; None where it does not say.
+    """The terminal's background colour; None where it does not say. Asked once.
+
+    Keys that were typed ahead are lost with the answer.
 
     The question (OSC 11) is followed by one that every terminal answers (device attributes), so
     that silence is noticed without waiting.

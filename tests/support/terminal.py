@@ -12,6 +12,7 @@ import pyte
 DEVICE_ATTRIBUTES = b"\x1b[c"
 CELL_SIZE = b"\x1b[16t"
 CURSOR = b"\x1b[6n"
+_SIZE = ("COLUMNS", "LINES")
 _PICTURE = re.compile(rb"\x1b[P_\]].*?\x1b\\", re.DOTALL)
 _QUESTION = re.compile(
     rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b\[6n|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"
@@ -44,11 +45,13 @@ class Terminal:
         self._held = b""
         self.screen = pyte.HistoryScreen(size[1], size[0], history=1000)
         self._stream = pyte.ByteStream(self.screen)
+        # COLUMNS and LINES, which some test runners set, would win over the window's real size.
+        ours = {name: value for name, value in os.environ.items() if name not in _SIZE}
         colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.process = pexpect.spawn(
             sys.executable,
             ["-m", "lensctl", *arguments],
-            env={**os.environ, **colours, **environment},
+            env={**ours, **colours, **environment},
             dimensions=size,
             timeout=60,
         )
