@@ -15,8 +15,8 @@ from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
 from lensctl.models.interface import Floats
 from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near
 
-CANDIDATE_COSINE = 0.85
-"""Copies that were resized, recompressed or brightened stay above; see docs/results.md."""
+CANDIDATE_COSINE = 0.75
+"""Most copies that were resized, recompressed or brightened stay above; see docs/results.md."""
 
 _BLOCK_CELLS = 1 << 25
 _COPY_NAME = re.compile(rb"(?i)[ _-]copy|\bcopy of |\(\d+\)|~\d*$|[-_]edited|[-_]\d{3,4}x\d{3,4}")
