@@ -1,8 +1,6 @@
 """From a folder to shards: balanced funnels, resuming, lost workers, splits."""
 
 import json
-import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +13,11 @@ from lensctl_training.mining.config import MineConfig, PageLimits, WriteSettings
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
+from lensctl_training.mining.sources import find_parts
 from lensctl_training.mining.workspace import Part, Workspace
 from lensctl_training.mining.write import all_funnels
 from mining.conftest import picture
+from mining.dying import make_or_die
 
 SMALL = MineConfig(pages=PageLimits(pages_per_part=2))
 
@@ -121,22 +121,11 @@ def test_a_run_killed_in_a_stage_goes_on(
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
-def _make_or_die(flag: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
-    """Kill this worker the first time, in the middle of a part."""
-    if not os.path.exists(flag):  # noqa: PTH110
-        open(flag, "w").close()  # noqa: PTH123
-        (Path(out) / "work" / "pages" / f".{part.name}.half").mkdir(parents=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-    pipeline.make_part("pages", keys, out, config, part)
-
-
 def test_the_work_of_a_killed_worker_is_done_again(handbook: Path, tmp_path: Path) -> None:
-    from lensctl_training.mining.sources import find_parts
-
     parts = find_parts([handbook], SMALL)
     keys = {part.name: part.fingerprint for part in parts}
     out = tmp_path / "out"
-    work = partial(_make_or_die, str(tmp_path / "died"), keys, str(out), SMALL)
+    work = partial(make_or_die, str(tmp_path / "died"), keys, str(out), SMALL)
     assert sorted(Processes(2).run(work, parts)) == sorted(keys)
     assert (tmp_path / "died").exists()
     assert Workspace(out).parts("pages") == sorted(keys)

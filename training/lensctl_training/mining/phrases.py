@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from lensctl_training.mining.records import Picture
 from lensctl_training.mining.text import names_a_file, word_set, words
@@ -45,6 +46,7 @@ _GENERIC_STARTS = re.compile(
 MOST_WORDS = 11
 
 
+@lru_cache(maxsize=8192)  # a page compares each of its texts with all others
 def clean(text: str) -> str:
     """A caption or heading as a phrase: no number, no quotes, no asides, first sentence only."""
     text = _NUMBERING.sub("", text.replace("¶", "").strip())
@@ -71,6 +73,7 @@ _OPENERS = word_set(
 )
 
 
+@lru_cache(maxsize=8192)
 def is_fit(phrase: str) -> bool:
     """Whether a phrase says something, in words, without code, addresses or file names."""
     found = words(phrase)
