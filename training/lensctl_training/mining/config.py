@@ -36,7 +36,7 @@ class GroupLimits:
     max_page_share: float = 0.02
     """An image on more pages of its site than this share, and than `max_pages`, is navigation."""
     max_pages: int = 12
-    max_per_page: int = 120
+    max_per_page: int = 80
     """A page with more usable images is over-dense: its images stand in no close relation."""
     min_spread: float = 8.0
     """Standard deviation of luma (0 to 255) below which an image is blank."""
