@@ -97,7 +97,7 @@ def count_operations(
 ) -> float:
     """Operations of a forward and a backward pass over one triplet; the latter costs twice."""
     batch = make_batch(2, arguments, device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         encoder(batch)
     return 3 * counter.get_total_flops() / 2
 
