@@ -9,6 +9,7 @@ run is under way, and another one started. Needs the extra `ray`.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
 import signal
@@ -83,12 +84,9 @@ class Cluster:
 
         ray.shutdown()  # a driver that loses its cluster ends the process
         for group in reversed(self.groups):
-            try:
-                os.killpg(group.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue  # the one that was killed
-        for group in self.groups:
-            group.wait(30)
+            with contextlib.suppress(ProcessLookupError):  # the one that was killed
+                os.killpg(group.pid, signal.SIGKILL)
+            group.wait()
 
     def _ray(self, *arguments: str) -> None:
         command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *arguments]

@@ -1,5 +1,6 @@
 """From a folder to shards: balanced funnels, resuming, lost workers, splits."""
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from lensctl_training.mining.workspace import Part, Workspace
 from lensctl_training.mining.write import all_funnels
 from mining.conftest import picture
 from mining.dying import make_or_die
+from mining.stub_model import StubModel
 
 SMALL = MineConfig(pages=PageLimits(pages_per_part=2))
 
@@ -96,6 +98,19 @@ def test_a_changed_page_is_mined_again(handbook: Path, tmp_path: Path) -> None:
     run([handbook], tmp_path / "out")
     run([handbook], tmp_path / "fresh")
     assert content(tmp_path / "out") == content(tmp_path / "fresh")
+
+
+@pytest.mark.usefixtures("stub")
+def test_new_weights_under_the_same_name_annotate_again(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run([handbook], tmp_path / "out")
+    keys = [Workspace(tmp_path / "out").done_key("annotate", f"site-{n:03d}") for n in range(8)]
+    info = dataclasses.replace(StubModel.info, lens_fingerprint="retrained")
+    monkeypatch.setattr(StubModel, "info", info)
+    run([handbook], tmp_path / "out")
+    again = [Workspace(tmp_path / "out").done_key("annotate", f"site-{n:03d}") for n in range(8)]
+    assert not set(keys) & set(again)
 
 
 @pytest.mark.usefixtures("stub")

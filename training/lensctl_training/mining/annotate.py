@@ -123,6 +123,12 @@ def _label_vectors(model: str) -> Floats:
     return _query_side(model).encode_texts(list(LABELS))
 
 
+def fingerprints(model: str) -> tuple[str, str]:
+    """What the vectors depend on: a model of the same name may get new weights."""
+    info = _open(model).info
+    return info.encoder_fingerprint, info.lens_fingerprint
+
+
 def _open(model: str):  # type: ignore[no-untyped-def]
     from lensctl.models.registry import open_model
 

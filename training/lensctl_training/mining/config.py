@@ -58,7 +58,7 @@ class PairLimits:
     per_image: int = 6
     """How often one image file may be a target on its site."""
     per_site: int = 20_000
-    label_share: float = 0.35
+    label_share: float = 0.5
     """At most this share of all pairs has targets of one label (from 200 pairs on)."""
 
 
