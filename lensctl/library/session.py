@@ -101,10 +101,19 @@ def open_session(
     """
     with library.reading() as catalog:
         if catalog.lens(model.info) is None:
-            held = ", ".join(catalog.models()) or "no model"
-            raise NoLibraryError(
-                f"nothing in {library.folder} was indexed with {model.info.name}",
-                why=f"it holds vectors of {held}",
-                next_step=f"lensctl index --model {model.info.name}, or query with another --model",
-            )
+            raise _not_indexed(library, model.info.name, catalog.models())
         yield Session(library, catalog, model, mode=mode, resident=resident, max_pixels=max_pixels)
+
+
+def _not_indexed(library: Library, model: str, held: list[str]) -> NoLibraryError:
+    if model in held:
+        return NoLibraryError(
+            f"{library.folder} was indexed with another version of {model}",
+            why="the weights of this one differ, and vectors of different weights do not compare",
+            next_step="bring it up to date: lensctl index",
+        )
+    return NoLibraryError(
+        f"nothing in {library.folder} was indexed with {model}",
+        why=f"it holds vectors of {', '.join(held) or 'no model'}",
+        next_step=f"lensctl index --model {model}, or query with another --model",
+    )

@@ -286,3 +286,17 @@ def test_hnsw_recall_on_clustered_vectors(tmp_path):
     for query in rows[rng.integers(0, len(rows), 100)]:
         hits += len({*graph.nearest(query, 10)[0]} & {*top_rows(cosines_of(rows, query), 10)})
     assert hits / 1000 >= 0.99
+
+
+def test_another_version_of_the_model_is_told_apart_from_no_model(coloured, library):
+    from lensctl.errors import NoLibraryError
+    from support.colour_model import ColourModel
+
+    for name, told in (("colour", "another version"), ("else", "it holds vectors of colour")):
+        stranger = ColourModel(name, encoder="e9", lens="l9")
+        with (
+            pytest.raises(NoLibraryError) as error,
+            open_session(library, stranger),
+        ):
+            pass
+        assert told in "\n".join(error.value.lines())
