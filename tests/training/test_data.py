@@ -67,8 +67,18 @@ def test_ranks_share_the_triplets_also_where_shards_are_few(tmp_path, per_shard)
 
 def test_a_stream_without_usable_triplets_ends_with_an_error(tmp_path):
     (tmp_path / "x-000000.tar").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="no usable triplet"):
+    with pytest.raises(DataError, match="no usable triplets"):
         stream_batches(find_shards(tmp_path), 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_of_bad_examples_ends_too(tmp_path, workers):
+    shards = write_shards(tmp_path, number=8, per_shard=4)
+    stream = ShardStream(shards, SMALL, 16, 4, seed=3, shuffle_buffer=8, negatives=1)
+    with pytest.raises(DataError) as caught:
+        next(StreamSource(stream, workers).start(None))
+    assert "fewer than 1 hard negatives" in caught.value.why
+    assert "Traceback" not in caught.value.what
 
 
 def test_bad_images_and_missing_negatives_are_told_apart():

@@ -248,7 +248,7 @@ def test_hard_negatives_join_the_loss_and_triplets_without_are_counted(tmp_path)
     two, none = (curve(tmp_path / name)[0] for name in ("two", "none"))
     assert two["batch"] == none["batch"] and two["loss"] > none["loss"] + 0.3
     with pytest.raises(DataError) as caught:
-        train(make_recipe(data=data | {"hard_negatives": 3, "max_bad": 5}), tmp_path / "three")
+        train(make_recipe(data=data | {"hard_negatives": 3}), tmp_path / "three")
     assert "fewer than 3 hard negatives" in caught.value.why
 
 

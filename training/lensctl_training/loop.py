@@ -153,6 +153,7 @@ class Trainer:
         start = time.perf_counter()
         for reason, where in fetched.problems:
             self.problems.add(reason, where)
+        assert fetched.batch is not None, "sources raise where there is no batch"
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.group.mean(self._backward(fetched.batch.to(self.group.device))).item()
         self.group.average_gradients(self.temperature)

@@ -99,13 +99,13 @@ class Fetched(NamedTuple):
     """A batch, and what was met while making it.
 
     Args:
-        batch: of this process.
+        batch: of this process; None where the data set is given up, for `problems`.
         fingerprint: of its contents: equal batches have equal ones.
         position: where the worker that made it stands in its stream; 0 for map-style data.
         problems: (reason, where) of every example that was passed over.
     """
 
-    batch: Batch
+    batch: Batch | None
     fingerprint: str
     position: int
     problems: list[tuple[str, str]]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -19,6 +19,7 @@ from lensctl_training.data.batches import (
     load_usable,
 )
 from lensctl_training.data.stream import ShardStream
+from lensctl_training.data.triplet import Problems
 
 
 class Source(Protocol):
@@ -44,12 +45,8 @@ class _Fetch(Dataset[Fetched]):
         problems: list[tuple[str, str]] = []
         try:
             loaded = [load_usable(self.examples, index, problems) for index in indices]
-        except BadExampleError as bad:
-            raise DataError(
-                "a hundred examples in a row cannot be used",
-                why=str(bad),
-                next_step="run `lensctl train check DATA`",
-            ) from bad
+        except BadExampleError:
+            return Fetched(None, "", 0, problems)
         batch = collate(loaded, self.context_length)
         return Fetched(batch, fingerprint(batch), 0, problems)
 
@@ -79,7 +76,7 @@ class MapSource:
         )
         for fetched in loader:
             self.step += 1
-            yield cast(Fetched, fetched)
+            yield _usable(fetched)
 
     def state(self) -> dict[str, Any]:
         """See Source."""
@@ -112,11 +109,25 @@ class StreamSource:
         for fetched in loader:
             self.positions[self.turn] = fetched.position
             self.turn = (self.turn + 1) % len(self.positions)
-            yield cast(Fetched, fetched)
+            yield _usable(fetched)
 
     def state(self) -> dict[str, Any]:
         """See Source."""
         return {"positions": list(self.positions), "turn": self.turn}
+
+
+def _usable(fetched: Fetched) -> Fetched:
+    """Refuse a data set that a worker gave up; raised here, as workers only pass tracebacks on."""
+    if fetched.batch is None:
+        found = Problems()
+        for reason, where in fetched.problems:
+            found.add(reason, where)
+        raise DataError(
+            "the data set has no usable triplets where one was looked for",
+            why="; ".join(found.lines()) or "a reader's shards are empty",
+            next_step="run `lensctl train check DATA`; with few triplets use fewer data.workers",
+        )
+    return fetched
 
 
 def is_jsonl(path: Path) -> bool:

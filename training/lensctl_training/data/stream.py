@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 
-from lensctl.errors import DataError
 from lensctl.models.interface import Floats
 from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.data.batches import BadExampleError, Example, Fetched, collate, fingerprint
@@ -20,6 +20,8 @@ from lensctl_training.data.triplet import Problems, Triplet
 
 MAX_PIXELS = 100_000_000
 """An image larger than this in a training set is a mistake or an attack."""
+MOST_PENDING = 10_000
+"""Bad examples while one batch is made, after which a data set is given up."""
 
 
 class ShardStream(IterableDataset[Fetched]):
@@ -78,41 +80,42 @@ class ShardStream(IterableDataset[Fetched]):
         return self._batches(worker, workers, position)
 
     def _batches(self, worker: int, workers: int, position: int) -> Iterator[Fetched]:
+        """Batches for ever; one without a batch where a whole epoch had no usable example."""
+        reader, readers = self.rank * workers + worker, self.world * workers
         problems: list[tuple[str, str]] = []
         examples: list[Example] = []
-        stream = self._triplets(self.rank * workers + worker, self.world * workers, problems)
-        for number, triplet in enumerate(stream, 1):
-            if number <= position:
-                continue
-            try:
-                examples.append(decode_triplet(triplet, self.preprocessing, self.negatives))
-            except BadExampleError as bad:
-                problems.append((bad.reason, bad.where))
-            if len(examples) == self.batch:
-                batch = collate(examples, self.context_length)
-                yield Fetched(batch, fingerprint(batch), number, problems.copy())
-                examples.clear()
-                problems.clear()
+        number = 0
+        for epoch in count():
+            usable = False
+            for triplet in self._shuffled(epoch, reader, readers, problems):
+                number += 1
+                if number <= position:
+                    usable = True
+                    continue
+                try:
+                    examples.append(decode_triplet(triplet, self.preprocessing, self.negatives))
+                    usable = True
+                except BadExampleError as bad:
+                    problems.append((bad.reason, bad.where))
+                if len(examples) == self.batch:
+                    batch = collate(examples, self.context_length)
+                    yield Fetched(batch, fingerprint(batch), number, problems.copy())
+                    examples.clear()
+                    problems.clear()
+                elif len(problems) > MOST_PENDING:
+                    yield Fetched(None, "", number, problems)
+                    return
+            if not usable:
+                yield Fetched(None, "", number, problems)
+                return
 
-    def _triplets(
-        self, reader: int, readers: int, problems: list[tuple[str, str]]
+    def _shuffled(
+        self, epoch: int, reader: int, readers: int, problems: list[tuple[str, str]]
     ) -> Iterator[Triplet]:
-        """This reader's triplets, epoch after epoch."""
-        epoch = 0
-        while True:
-            generator = random.Random(f"{self.seed}/{epoch}/{reader}")
-            mix = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=generator)
-            empty = True
-            for triplet in mix(self._one_epoch(epoch, reader, readers, problems)):
-                empty = False
-                yield triplet
-            if empty:
-                raise DataError(
-                    "a reader found no usable triplet in its shards",
-                    why="; ".join(f"{reason}: {where}" for reason, where in problems[:5]),
-                    next_step="run `lensctl train check DATA`, or use fewer data.workers",
-                )
-            epoch += 1
+        """This reader's triplets of one epoch."""
+        generator = random.Random(f"{self.seed}/{epoch}/{reader}")
+        mix = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=generator)
+        yield from mix(self._one_epoch(epoch, reader, readers, problems))
 
     def _one_epoch(
         self, epoch: int, reader: int, readers: int, problems: list[tuple[str, str]]
@@ -120,12 +123,12 @@ class ShardStream(IterableDataset[Fetched]):
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards))
         whole_shards = len(self.shards) >= readers
         taken = order[reader::readers] if whole_shards else order
-        count = 0
+        number = 0
         for shard in taken:
             found = Problems()
             for triplet in read_shard(self.shards[shard], found):
-                count += 1
-                if whole_shards or count % readers == reader:
+                number += 1
+                if whole_shards or number % readers == reader:
                     yield triplet
             problems.extend(found.listed())
 
