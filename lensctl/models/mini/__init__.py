@@ -7,6 +7,8 @@ mini/
 ├── words.py        texts into a distribution over the image network's classes
 ├── statistics.py   light, colour and sharpness, which a classifier forgets
 ├── lens.py         targets, queries and text keys
+├── fusion.py       the trained part of composed queries
+├── info.py         what lensctl says of it, from data/card.json
 ├── sides.py        the two sides of the interface
 └── data/           the graph, the maps, and their card; made by lensctl_training.mini
 """

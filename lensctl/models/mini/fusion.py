@@ -2,7 +2,7 @@
 
 From the words come four gates, which scale the photo's meaning, look and light and the words
 themselves: "a dog instead" keeps little of the photo, "darker" all but its light. A small network
-adds to that what no scaling can. It is trained by `lensctl_training.mini.train`.
+adds to look and light what no scaling can. It is trained by `lensctl_training.mini.train`.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ class Fusion:
         seen = np.concatenate([sentences, look, light], axis=1)
         added = self._linear("leave", np.maximum(self._linear("enter", seen), 0))
         spoken = gates[:, :1] * meaning + gates[:, 3:] * share * votes
-        summed = np.concatenate([spoken, gates[:, 1:2] * look, gates[:, 2:3] * light], axis=1)
-        return unit(summed + added)
+        kept = np.concatenate([gates[:, 1:2] * look, gates[:, 2:3] * light], axis=1)
+        return unit(np.concatenate([spoken, kept + added], axis=1))
 
     def _linear(self, name: str, x: Floats) -> Floats:
         return x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]

@@ -31,7 +31,7 @@ class BlockWeights:
 
     meaning: float = 1.0
     look: float = 1.0
-    light: float = 0.4
+    light: float = 0.7
     words: float = 1.5
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.tensors import TensorFile
@@ -90,7 +91,7 @@ class Words:
             rows.append(softmax(one[nearest]) @ self._relatives(nearest))
         return np.stack(rows) if rows else np.zeros((0, CLASSES), dtype=np.float32)
 
-    def _relatives(self, synsets: np.ndarray) -> Floats:
+    def _relatives(self, synsets: npt.NDArray[np.int64]) -> Floats:
         """(K,) synsets -> (K, 1000): each one's vote, by Lin's likeness to every class."""
         nodes = self._tensors["synset_nodes"][synsets]
         below = np.unpackbits(self._tensors["node_classes"][nodes], axis=2, count=CLASSES)
@@ -105,13 +106,13 @@ def bare(text: str) -> str:
     return _ARTICLE.sub("", text.strip().rstrip(".!").strip())
 
 
-def softmax(logits: Floats) -> Floats:
+def softmax(logits: npt.NDArray[np.floating]) -> Floats:
     """Over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
 
 
-def unit(vectors: np.ndarray) -> Floats:
+def unit(vectors: npt.NDArray[np.floating]) -> Floats:
     """Rows of length one; a row of zeros stays."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)

@@ -1,9 +1,10 @@
-"""The maps of `mini` from packages alone: class texts, principal components, scales, curves.
+"""The maps of `mini` from packages alone: word maps, principal components, scales.
 
-    python -m lensctl_training.mini.build FOLDER_OF_PHOTOS...
+    apt-get install wordnet-base
+    python -m lensctl_training.mini.build --views views.npy
 
-Writes `lens.safetensors` and `card.json`. The photos need no labels: they give means and
-principal directions, and pairs for the score curves.
+Writes `lens.safetensors` and `card.json`; `calibrate` then puts the score curves into the card. The
+photos need no labels: they give means, deviations and principal directions.
 """
 
 import argparse
@@ -13,42 +14,27 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
-from lensctl.models.mini.lens import FILE
+from lensctl.models.mini.lens import DAMPING, FILE, BlockWeights
 from lensctl.models.mini.packages import (
     IMAGE_WEIGHTS,
     TEXT_VOCABULARY,
     TEXT_WEIGHTS,
     verified,
 )
-from lensctl.models.mini.sides import PREPROCESSING, Encoder
+from lensctl.models.mini.sides import PREPROCESSING
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import CLASSES
-from lensctl.photos.decode import decode
 from lensctl_training.mini.word_maps import make_word_maps
 
 LOOK = 256
 LEAST_DEVIATION = 0.02
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def embed_photos(folders: list[Path]) -> Floats:
-    """All photos below the folders -> (N, E)."""
-    encode = Encoder(WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT), threads=1)
-    files = sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in ENDINGS
-    )
-    return np.concatenate(
-        [
-            encode(PREPROCESSING(decode(path, at_least=2 * image_tower.SIZE).image)[None])
-            for path in tqdm(files, unit="photo")
-        ]
-    )
+FLAT = {"slope": 10.0, "midpoint": 0.5}
+"""A score curve before calibration."""
 
 
 def principal_directions(features: Floats, classifier: Floats, width: int) -> Floats:
@@ -79,12 +65,16 @@ def make_maps(embeddings: Floats) -> dict[str, np.ndarray]:
 
 
 def write(maps: dict[str, np.ndarray], curves: dict[str, dict[str, float]]) -> None:
-    """The maps, and the card that describes them."""
-    save_file({name: np.ascontiguousarray(one) for name, one in maps.items()}, DATA / FILE)
+    """The maps, and the card that describes them; a running process keeps its old file."""
+    part = DATA / f"{FILE}.part"
+    save_file({name: np.ascontiguousarray(one) for name, one in maps.items()}, part)
+    part.chmod(0o644)
+    part.replace(DATA / FILE)
     encoder = hashlib.sha256(IMAGE_WEIGHTS.sha256.encode())
     encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.GRID)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
     lens = hashlib.sha256((DATA / FILE).read_bytes())
+    lens.update(repr((DAMPING, BlockWeights())).encode())
     card = {
         "encoder_fingerprint": encoder.hexdigest()[:16],
         "lens_fingerprint": lens.hexdigest()[:16],
@@ -99,13 +89,12 @@ def write(maps: dict[str, np.ndarray], curves: dict[str, dict[str, float]]) -> N
 
 
 def main() -> None:
-    """Read photos, write the data folder."""
+    """Read views, write the data folder."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photos", nargs="+", type=Path, help="folders of photographs")
+    parser.add_argument("--views", type=Path, required=True)
     arguments = parser.parse_args()
-    embeddings = embed_photos(arguments.photos)
-    curves = {kind: {"slope": 12.0, "midpoint": 0.4} for kind in ("image", "composed", "text")}
-    write(make_maps(embeddings), curves)
+    photos = np.load(arguments.views)[:, 0].astype(np.float32)
+    write(make_maps(photos), dict.fromkeys(("image", "composed", "text"), FLAT))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
 from lensctl.models.mini.words import CLASSES, Words
 from lensctl_training.mini.photo_edits import EDITS
-from lensctl_training.mini.word_maps import Tree, make_tree
+from lensctl_training.mini.word_maps import Tree, gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, load_nouns
 
 SUBJECT_WORDINGS = (
@@ -31,6 +31,8 @@ SUBJECT_WORDINGS = (
     "show a {} instead",
     "with a {} as the subject",
     "make it a {}",
+    "A {}.",
+    "a photo of a {}",
 )
 KIND_WORDINGS = (
     "another kind of {}",
@@ -94,7 +96,8 @@ class Instructions:
         self.texts: list[str] = []
         self._edit_texts = [self._add(edit.wordings) for edit in EDITS.values()]
         self._subject_texts = [
-            self._add(_worded(SUBJECT_WORDINGS, nouns[tree.classes[one]])) for one in self._taught
+            self._add([*_worded(SUBJECT_WORDINGS, synset), gloss_form(synset)])
+            for synset in (nouns[tree.classes[one]] for one in self._taught)
         ]
         self._kind_texts = [self._add(_worded(KIND_WORDINGS, nouns[node])) for node in siblings]
 

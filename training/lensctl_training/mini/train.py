@@ -48,7 +48,7 @@ class TrainingConfig:
         seed: of everything drawn.
     """
 
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 192
     rate: float = 2e-3
     decay: float = 0.05
@@ -114,6 +114,7 @@ def write_fusion(head: FusionHead, out: Path) -> None:
         name: one.detach().numpy().astype(np.float16) for name, one in head.state_dict().items()
     }
     save_file(arrays, out)
+    out.chmod(0o644)
 
 
 def main() -> None:
