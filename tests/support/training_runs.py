@@ -59,7 +59,7 @@ def make_values(**tables):
         "saving": {"every": 3, "keep_best": 1},
     }
     for name, settings in tables.items():
-        values[name] = values[name] | settings if isinstance(settings, dict) else settings
+        values[name] = values.get(name, {}) | settings if isinstance(settings, dict) else settings
     return values
 
 

@@ -263,7 +263,7 @@ def test_a_run_starts_from_a_model_folder(undisturbed, tmp_path):
 def test_bf16_stays_near_fp32(undisturbed, tmp_path):
     train(make_recipe(machine={"precision": "bf16"}), tmp_path)
     losses = [r["loss"] for r in curve(tmp_path)]
-    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=0.1)
+    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=0.3)
     assert losses != [r["loss"] for r in curve(undisturbed[0])]
 
 

@@ -56,7 +56,7 @@ def _started_from(recipe: ModelRecipe) -> MagicLens:
             f"{recipe.start} is not a model that can be trained on",
             next_step="start from a MagicLens or open_clip model folder",
         )
-    found = load_module(folder.config, folder.file(WEIGHTS))
+    found = load_module(folder.config, folder.file(WEIGHTS)).requires_grad_(True)
     wanted = replace(folder.config, fusion=recipe.fusion, layers=recipe.layers, heads=recipe.heads)
     if recipe.preprocessing:
         values = {**folder.config.to_dict()["preprocessing"], **recipe.preprocessing}
