@@ -6,7 +6,9 @@ Matched and unmatched pairs are drawn in equal numbers; a logistic curve is fitt
 
 - image: a photo and its edit, against a photo and another photo.
 - composed: a photo with an instruction and the edited photo, against another photo.
-- text: a class's name and an embedding of the class, against an embedding of another.
+- text: fitted once, with `fit_curve`, on 124 labelled pictures of Debian's gcompris-qt-data (names
+  against their pictures, and against others); imagined classes are too easy and gave a curve that
+  calls one in ten wrong pictures a sure match.
 
 So 0.5 means: as likely a match as not, had matches and others been equally many.
 """
@@ -21,12 +23,10 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini import open_mini
 from lensctl.models.mini.info import CARD, DATA
 from lensctl.models.mini.sides import MiniSide
-from lensctl_training.mini.instructions import imagine
 from lensctl_training.mini.photo_edits import EDITS
-from lensctl_training.mini.word_maps import make_tree
-from lensctl_training.mini.wordnet import load_nouns
 
 PAIRS = 400
+TEXT_CURVE = {"slope": 17.867, "midpoint": 0.1841}
 NEWTON_STEPS = 25
 RIDGE = 1e-2
 """Keeps the slope finite where cosines separate the pairs perfectly."""
@@ -62,20 +62,6 @@ def photo_pairs(side: MiniSide, views: Floats, rng: np.random.Generator) -> dict
     return curves
 
 
-def text_pairs(side: MiniSide, views: Floats, rng: np.random.Generator) -> dict[str, float]:
-    """The curve of text queries."""
-    nouns = load_nouns()
-    names = [nouns[one].lemmas[0] for one in make_tree(nouns).classes]
-    imagined = imagine(views[:, 0], side.lens.classifier, rng)
-    per_class = len(imagined) // len(names)
-    classes = rng.integers(len(names), size=PAIRS)
-    others = (classes + rng.integers(1, len(names), size=PAIRS)) % len(names)
-    texts = side.encode_texts([f"a {names[one]}" for one in classes])
-    right = side.text_keys(imagined[per_class * classes])
-    wrong = side.text_keys(imagined[per_class * others])
-    return fit_curve((texts * right).sum(axis=1), (texts * wrong).sum(axis=1))
-
-
 def main() -> None:
     """Put the curves into the shipped card."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,7 +71,7 @@ def main() -> None:
     side, rng = open_mini().query_side(), np.random.default_rng(0)
     path = DATA / CARD
     card = json.loads(path.read_text(encoding="utf-8"))
-    card["curves"] = photo_pairs(side, views, rng) | {"text": text_pairs(side, views, rng)}
+    card["curves"] = photo_pairs(side, views, rng) | {"text": TEXT_CURVE}
     path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
