@@ -34,7 +34,7 @@ def main() -> None:
         last = start(killed, arguments.steps).wait()
         same = curve(whole) == curve(killed)
         print(f"seed {arguments.seed}; killed at steps {moments}; exit status at the end {last}")
-        print(f"{len(curve(killed))} steps; curves equal: {same}")
+        print(f"{len(curve(killed))} records of steps and validations; equal: {same}")
         sys.exit(0 if same and last == 0 else 1)
 
 

@@ -23,7 +23,7 @@ import torch
 from lensctl_training.checkpoint import find_checkpoints, load_checkpoint
 from lensctl_training.model import TripletEncoder, build_model
 from lensctl_training.recipe import load_recipe, recipe_from_dict
-from lensctl_training.scenes.edits import ABSOLUTE
+from lensctl_training.scenes.edits import ABSOLUTE, EXCHANGES
 from lensctl_training.scenes.examples import render_held_out
 from lensctl_training.train import train
 from lensctl_training.validation import validate
@@ -139,13 +139,13 @@ def print_row(method: str, settings: list[str], scores: list[dict]) -> None:
 
 
 def print_kinds(rows: list[tuple[str, list[dict]]]) -> None:
-    """R@1 by kind of edit, mean over seeds; absolute kinds are marked."""
+    """R@1 by kind of edit, mean over seeds."""
     kinds = sorted({kind for _, scores in rows for s in scores for kind in s["by_kind"]})
-    print("kind".ljust(20), *(method.rjust(24) for method, _ in rows))
+    print("kind".ljust(28), *(method.rjust(24) for method, _ in rows))
     for kind in kinds:
         means = [np.mean([s["by_kind"].get(kind, np.nan) for s in scores]) for _, scores in rows]
-        name = kind + (" (absolute)" if kind in ABSOLUTE else "")
-        print(name.ljust(20), *(f"{value:.2f}".rjust(24) for value in means))
+        sort = "absolute" if kind in ABSOLUTE else "exchange" if kind in EXCHANGES else "relational"
+        print(f"{kind} ({sort})".ljust(28), *(f"{value:.2f}".rjust(24) for value in means))
 
 
 if __name__ == "__main__":

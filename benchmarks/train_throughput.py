@@ -36,7 +36,7 @@ def main() -> None:
     per_triplet = count_operations(encoder, arguments, device)
     print(
         f"{arguments.backbone}, {arguments.precision}, {describe(device)}, {date.today()}: "
-        f"{peak / 1e12:.2f} TFLOP/s of matrix products, {per_triplet / 1e9:.1f} GFLOP a triplet"
+        f"{peak / 1e12:.3f} TFLOP/s of matrix products, {per_triplet / 1e9:.1f} GFLOP a triplet"
     )
     settings = [("naive", size, 0) for size in arguments.naive]
     settings += [("GradCache", arguments.batch, chunk) for chunk in arguments.chunks]

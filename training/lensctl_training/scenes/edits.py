@@ -2,7 +2,8 @@
 
 `KINDS` maps the name of a kind of edit to a function (scene, generator) -> Edit, or None where the
 scene does not allow it. *Absolute* kinds say what the target shows ("make the ring red");
-*relational* kinds can only be followed by looking at the query ("swap the ring and the cross").
+*relational* kinds can only be followed by looking at the query ("remove the ring"), and among them
+*exchanges* cannot be followed by adding any fixed vector ("in the opposite colour").
 """
 
 from collections.abc import Callable, Sequence
@@ -336,29 +337,32 @@ def other_time(scene: Scene, rng: Random) -> Edit | None:
 
 
 ABSOLUTE: dict[str, tuple[MakeEdit, float]] = {
-    "colour": (recolour, 0.5),
-    "add": (add, 0.5),
-    "size": (resize, 0.5),
-    "style": (restyle, 0.5),
-    "night": (change_time, 0.5),
+    "colour": (recolour, 0.35),
+    "add": (add, 0.35),
+    "size": (resize, 0.35),
+    "style": (restyle, 0.35),
+    "night": (change_time, 0.35),
 }
 """What the words alone determine: kind -> (function, how often beside the others)."""
 RELATIONAL: dict[str, tuple[MakeEdit, float]] = {
-    "opposite colour": (oppose_colour, 1.0),
-    "all colours": (oppose_all_colours, 1.0),
-    "match colour": (match_colour, 0.75),
-    "swap colours": (swap_colours, 1.0),
-    "position": (move, 1.0),
-    "swap places": (swap_places, 1.0),
-    "mirror": (mirror, 1.0),
-    "other style": (other_style, 1.0),
-    "other time": (other_time, 1.0),
-    "add alike": (add_alike, 0.5),
-    "remove": (remove, 0.5),
-    "count": (count, 0.5),
+    "match colour": (match_colour, 0.4),
+    "position": (move, 0.5),
+    "swap places": (swap_places, 0.5),
+    "mirror": (mirror, 0.5),
+    "add alike": (add_alike, 0.3),
+    "remove": (remove, 0.4),
+    "count": (count, 0.4),
 }
 """What only words and picture together determine."""
-_WEIGHTS = ABSOLUTE | RELATIONAL
+EXCHANGES: dict[str, tuple[MakeEdit, float]] = {
+    "opposite colour": (oppose_colour, 1.6),
+    "all colours": (oppose_all_colours, 1.4),
+    "swap colours": (swap_colours, 1.6),
+    "other style": (other_style, 1.4),
+    "other time": (other_time, 1.4),
+}
+"""Relational kinds that exchange two things: what the words add for one is wrong for the other."""
+_WEIGHTS = ABSOLUTE | RELATIONAL | EXCHANGES
 KINDS = {kind: make for kind, (make, _) in _WEIGHTS.items()}
 _NAMES = list(_WEIGHTS)
 _SHARES = list(accumulate(weight for _, weight in _WEIGHTS.values()))
