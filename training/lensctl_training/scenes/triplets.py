@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
-from lensctl_training.scenes.edits import Edit, make_edit
+from lensctl_training.scenes.edits import HELD_OUT_MIX, TRAINING_MIX, Edit, make_edit
 from lensctl_training.scenes.world import (
     CELLS,
     COLOURS,
@@ -83,10 +83,11 @@ def distinct_edits(
 ) -> list[SceneTriplet]:
     """Up to `number` edits of a scene with different targets, all allowed in the split."""
     found: dict[Scene, SceneTriplet] = {}
+    mix = TRAINING_MIX if split == "train" else HELD_OUT_MIX
     for _ in range(tries):
         if len(found) == number:
             break
-        made = make_edit(scene, rng)
+        made = make_edit(scene, rng, mix.draw(rng))
         if made is not None and allowed_in(split, scene, made[1]):
             found.setdefault(made[1], SceneTriplet(scene, *made))
     return list(found.values())
@@ -99,7 +100,8 @@ def same_scene_other_edits(triplet: SceneTriplet, rng: Random, number: int) -> l
         if len(found) == number:
             break
         same_kind = len(found) < number // 2 and attempt < 40
-        made = make_edit(triplet.query, rng, triplet.edit.kind if same_kind else None)
+        kind = triplet.edit.kind if same_kind else HELD_OUT_MIX.draw(rng)
+        made = make_edit(triplet.query, rng, kind)
         if made is not None and made[1] != triplet.target:
             found[made[1]] = None
     return list(found)
