@@ -91,6 +91,14 @@ def test_several_photos_are_near_each_of_them(session, home: Path) -> None:
     assert not {Path(os.fsdecode(one.facts.path)).name for one in found} & set(names)
 
 
+def _lead(session, question, name: str) -> float:
+    """How far a photo's cosine is above the mean of all others', in their deviations."""
+    found = find_composed(session, question, 99, Filters(), 0.0)
+    cosines = {Path(os.fsdecode(one.facts.path)).name: one.cosine for one in found}
+    own = cosines.pop(name)
+    return float((own - np.mean(list(cosines.values()))) / np.std(list(cosines.values())))
+
+
 def test_not_lowers_what_resembles_it(session, home: Path) -> None:
     def rank(question) -> int:
         found = find_composed(session, question, 99, Filters(), 0.0)
@@ -104,9 +112,8 @@ def test_not_lowers_what_resembles_it(session, home: Path) -> None:
     coffee = _content(session, home, "coffee.jpg")
     cat = compose(session, [coffee], "a cat")
     less = compose(session, [coffee], "a cat", "a cat")
-    target = session.kept_embedding(_content(session, home, "chelsea.jpg"))
-    target = session.side.make_targets(target[None])[0]
-    assert target @ less.vector < target @ cat.vector
+    # Cosines of two queries do not compare; how far the cat stands out from the rest does.
+    assert _lead(session, less, "chelsea.jpg") < _lead(session, cat, "chelsea.jpg")
 
 
 def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
