@@ -94,7 +94,8 @@ def run(method: str, setting: int, seed: int, arguments: argparse.Namespace) -> 
         overrides = [*SETTINGS[method][setting], f"seed={seed}", *arguments.set]
         recipe = load_recipe("mini", [f"machine.threads={arguments.threads}", *overrides])
         start, cpu = time.perf_counter(), time.process_time()
-        train(recipe, out, resume=True)
+        if (stopped_by := train(recipe, out, resume=True).stopped_by) != 0:
+            raise SystemExit(128 + stopped_by)
         seconds = {"wall": time.perf_counter() - start, "cpu": time.process_time() - cpu}
         done.write_text(json.dumps(seconds))
     return out
