@@ -1,7 +1,7 @@
 """`lensctl mine`: web pages into instruction triplets."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -10,49 +10,76 @@ from lensctl.errors import UsageError
 STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
 
 
-def mine(
-    inputs: list[str] = typer.Argument(
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
         help=f"A stage ({', '.join(STAGES)}), or none for all; then folders of saved pages, WARC "
         "files, or listings of WARC files.",
         metavar="[STAGE] FOLDER|WARC|LISTING...",
     ),
-    out: Path = typer.Option(..., "--out", "-o", help="Folder for shards, report and work."),
-    config: Path | None = typer.Option(
-        None, "--config", help="Settings (TOML); docs/mining.md lists them."
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for shards, report and work.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="Settings (TOML); docs/mining.md lists them.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Model that annotates the images.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="Address a folder of pages was saved from.")
+]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Fetch images that the input lacks; robots.txt is obeyed.")
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint", help="OpenAI-compatible address whose model writes the instructions."
     ),
-    model: str | None = typer.Option(None, "--model", help="Model that annotates the images."),
-    device: str | None = typer.Option(None, "--device", help="auto, cpu, cuda or mps."),
-    base_url: str | None = typer.Option(
-        None, "--base-url", help="Address a folder of pages was saved from."
-    ),
-    fetch: bool = typer.Option(
-        False, "--fetch", help="Fetch images that the input lacks; robots.txt is obeyed."
-    ),
-    endpoint: str | None = typer.Option(
-        None, "--endpoint", help="OpenAI-compatible address whose model writes the instructions."
-    ),
-    endpoint_model: str | None = typer.Option(
-        None, "--endpoint-model", help="Name of the model at --endpoint."
-    ),
-    captioner: str | None = typer.Option(
-        None,
+]
+EndpointModel = Annotated[
+    str | None, typer.Option("--endpoint-model", help="Name of the model at --endpoint.")
+]
+Captioner = Annotated[
+    str | None,
+    typer.Option(
         "--captioner",
         help="OpenAI-compatible address with vision, or open_clip:MODEL/PRETRAINED.",
     ),
-    captioner_model: str | None = typer.Option(
-        None, "--captioner-model", help="Name of the model at --captioner."
-    ),
-    val_share: float | None = typer.Option(
-        None, "--val-share", help="Expected share of sites that go to val.", min=0.0, max=0.99
-    ),
-    val_site: list[str] = typer.Option(
-        [], "--val-site", help="A site that goes to val; may be repeated."
-    ),
-    engine: str = typer.Option("local", "--engine", help="local or ray."),
-    address: str = typer.Option("", "--address", help="Address of a running Ray cluster."),
-    workers: int = typer.Option(
-        1, "--workers", help="Processes (local) or tasks at a time (ray).", min=0
-    ),
+]
+CaptionerModel = Annotated[
+    str | None, typer.Option("--captioner-model", help="Name of the model at --captioner.")
+]
+ValShare = Annotated[
+    float | None,
+    typer.Option("--val-share", help="Expected share of sites that go to val.", min=0.0, max=0.99),
+]
+ValSite = Annotated[
+    list[str] | None, typer.Option("--val-site", help="A site that goes to val; may be repeated.")
+]
+Engine = Annotated[str, typer.Option("--engine", help="local or ray.")]
+Address = Annotated[str, typer.Option("--address", help="Address of a running Ray cluster.")]
+Workers = Annotated[
+    int, typer.Option("--workers", help="Processes (local) or tasks at a time (ray).", min=0)
+]
+
+
+def mine(
+    inputs: Inputs,
+    out: Out,
+    config: Config = None,
+    model: Model = None,
+    device: Device = None,
+    base_url: BaseUrl = None,
+    fetch: Fetch = False,
+    endpoint: Endpoint = None,
+    endpoint_model: EndpointModel = None,
+    captioner: Captioner = None,
+    captioner_model: CaptionerModel = None,
+    val_share: ValShare = None,
+    val_site: ValSite = None,
+    engine: Engine = "local",
+    address: Address = "",
+    workers: Workers = 1,
 ) -> None:
     """Mine (query image, instruction, target image) triplets from web pages.
 

@@ -106,12 +106,10 @@ class Endpoint:
         """The model's reply, from the cache or the server."""
         key = digest(self._settings.model, self._settings.max_tokens, messages, schema, attempt)
         place = self._cache / key[:2] / f"{key}.json"
-        try:
-            kept = json.loads(place.read_text(encoding="utf-8"))
+        kept = _read_kept(place)
+        if kept is not None:
             self._count(funnel, "answers from the cache")
-            return dict(kept)
-        except (FileNotFoundError, ValueError):
-            pass  # not asked yet, or a file damaged by a crash: ask
+            return kept
         reply = self._request(messages, schema, attempt, funnel)
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary = place.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}")
@@ -261,6 +259,14 @@ class Endpoint:
     def _count(self, funnel: Funnel, name: str, count: int = 1) -> None:
         with self._lock:
             funnel.facts[name] += count
+
+
+def _read_kept(place: Path) -> dict[str, Any] | None:
+    """A reply from the cache; None where it was not asked for yet or a crash damaged the file."""
+    try:
+        return dict(json.loads(place.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _dislikes_format(response: httpx.Response) -> bool:
