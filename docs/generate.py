@@ -1,5 +1,7 @@
 """Write docs/reference/ from the code: commands, exit codes, settings, the library's schema.
 
+The table from which shells complete (lensctl/cli/completion.json) is written with it.
+
 python docs/generate.py          writes the pages
 python docs/generate.py --check  exits 1 where a page is not what the code says
 """
@@ -12,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
+from completion_table import completion_table
 
-from lensctl import cli, errors
+from lensctl import errors
+from lensctl.cli.commands import app
+from lensctl.cli.completion import TABLE
 from lensctl.config import Settings
 from lensctl.library.recorder import Recorder
 
@@ -32,7 +37,7 @@ def pages() -> dict[str, str]:
 
 
 def _commands() -> str:
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app)
     parts = ["# Commands\n", _help(group, "lensctl")]
     parts += [_help(command, name) for name, command in _walk(group, "lensctl")]
     return "\n".join(parts)
@@ -82,15 +87,16 @@ def _schema() -> str:
 
 
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write the pages and the table, or check them."""
     FOLDER.mkdir(exist_ok=True)
+    files = {FOLDER / name: _MADE + text for name, text in pages().items()}
+    files[TABLE] = completion_table()
     stale = []
-    for name, text in pages().items():
-        path = FOLDER / name
+    for path, text in files.items():
         if "--check" not in sys.argv[1:]:
-            path.write_text(_MADE + text)
-        elif not path.exists() or path.read_text() != _MADE + text:
-            stale.append(name)
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            stale.append(path.name)
     if stale:
         sys.exit(f"not what the code says: {', '.join(stale)}; run: python docs/generate.py")
 

@@ -14,6 +14,10 @@ from typing import Any, get_args, get_type_hints
 
 from lensctl.errors import UsageError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16")
+SEARCH_MODES = ("auto", "exact", "hnsw")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -46,9 +50,9 @@ class Settings:
     thumbs: bool = True
 
     def __post_init__(self) -> None:
-        _require_choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        _require_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        _require_choice("search", self.search, ("auto", "exact", "hnsw"))
+        _require_choice("device", self.device, DEVICES)
+        _require_choice("precision", self.precision, PRECISIONS)
+        _require_choice("search", self.search, SEARCH_MODES)
         _require("results", self.results >= 1, "at least 1")
         _require("workers", self.workers >= 0, "0 or more")
         _require("min_score", 0 <= self.min_score <= 1, "between 0 and 1")

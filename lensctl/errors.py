@@ -17,7 +17,7 @@ LensctlError                 exit  what it means
 └── DependencyError             9  an optional package is missing
 
 Ctrl-C exits with 130, as shells expect; SIGTERM, where a command saves its work first, with 143.
-`cli.main` catches this tree once, prints the three parts on stderr and exits with the code.
+`cli.commands.run` catches this tree once, prints the three parts on stderr and exits with the code.
 """
 
 from typing import ClassVar

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from typer.testing import CliRunner, Result
 
-from lensctl.cli import app
+from lensctl.cli.commands import app
 from lensctl.cli.eval import BASELINES, BENCHMARKS
 from lensctl.errors import DataError, LensctlError, UsageError
 from lensctl.library.indexer import Indexer, IndexOptions
@@ -141,7 +141,7 @@ def test_as_a_process_without_a_traceback(tmp_path: Path) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     program = (
-        "import sys\nfrom lensctl.cli import app\n"
+        "import sys\nfrom lensctl.cli.commands import app\n"
         "try: app(['eval', 'circo', '--help'])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'numpy', 'PIL', 'tqdm', 'rich', 'lensctl_training'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -294,7 +294,8 @@ def test_library_without_rights_is_an_error_with_advice(tmp_path):
     locked.mkdir(mode=0o700)
     script = (
         "import os, sys\n"
-        "import filelock, lensctl.library.indexer, lensctl.library.migrations\n"
+        "import filelock, lensctl.cli.commands, lensctl.library.indexer\n"
+        "import lensctl.library.migrations\n"
         "from lensctl.cli import main\n"
         "from lensctl.models.registry import open_model\n"
         "open_model('mini').info  # the interpreter itself may be out of that user's reach\n"

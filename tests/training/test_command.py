@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from lensctl.cli import app
+from lensctl.cli.commands import app
 from lensctl.errors import DataError, UsageError
 from support.training_runs import make_jpeg, write_shards
 
