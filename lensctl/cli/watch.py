@@ -61,12 +61,16 @@ def watch(
     roots = chosen or _indexed_folders(place)
     options = WatchOptions(quiet=quiet_seconds, rescan=rescan_minutes * 60, poll=poll)
     with GracefulStop() as stop:
-        watched = FolderWatch(roots, place.folder, options, note)
+        watched = FolderWatch(roots, place.folder, options, _say)
         try:
             _follow(watched, place, settings, stop)
         finally:
             watched.close()
     sys.exit(stop.exit_code)
+
+
+def _say(what: str, folder: bytes) -> None:
+    note(f"{show_path(folder)}: {what}")
 
 
 def _indexed_folders(place: "Library") -> list[bytes]:
@@ -88,20 +92,27 @@ def _follow(
     name = model_name(place, settings.model)
     model = open_model(name)
     note("watching; press Ctrl-C to end")
+    away: list[bytes] = []
     while folders := watched.wait(lambda: stop.signal != 0):
         try:
             with IndexProgress(stop, quiet=False) as progress:
                 indexer = Indexer(place, model, name, index_options(settings), progress)
-                _tell(indexer.run(folders), folders)
+                summary = indexer.run(folders)
+            _tell(summary, folders, away)
+            away = summary.offline_folders
         except (LibraryBusyError, StorageError) as error:
             note("\n".join(error.lines()))
             watched.touch(folders)
 
 
-def _tell(summary: "IndexSummary", folders: list[bytes]) -> None:
-    """Say what was done; nothing where nothing was, as after a rescan."""
+def _tell(summary: "IndexSummary", folders: list[bytes], away: list[bytes]) -> None:
+    """Say what was done; nothing where nothing was, as after a rescan.
+
+    Args:
+        away: folders that were offline the last time: to say it once is enough.
+    """
     news = (summary.encoded, summary.linked, summary.moved, summary.gone, summary.excluded)
-    if any(news) or summary.unreadable or summary.offline_folders:
+    if any(news) or summary.unreadable or summary.offline_folders != away:
         note(", ".join(show_path(folder) for folder in folders))
         print_summary(summary)
         sys.stdout.flush()

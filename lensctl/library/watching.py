@@ -2,11 +2,12 @@
 
 The system tells of changes where it can (inotify, FSEvents); a network share changed by another
 machine tells nothing, so everything is also looked through from time to time. A folder that
-vanishes and returns, as an unmounted disk does, is observed anew: an observer of a folder that is
-gone stays deaf for ever.
+vanishes and returns is observed anew, and so is one where a disk was mounted or unmounted, be it
+the folder itself or one inside it: an observer of what was unmounted stays deaf for ever.
 """
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class FolderWatch:
     Args:
         folders: absolute paths.
         ignore: a folder inside them whose changes are our own: the library.
-        note: is told what a person should know.
+        note: is told what a person should know, and of which folder.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class FolderWatch:
         folders: Sequence[bytes],
         ignore: Path,
         options: WatchOptions,
-        note: Callable[[str], None],
+        note: Callable[[str, bytes], None],
     ) -> None:
         self._roots = [_Root(folder) for folder in folders]
         self._ignore = os.fsencode(ignore.resolve()) + b"/"
@@ -92,18 +93,21 @@ class FolderWatch:
                 root.touch()
 
     def _look(self, root: "_Root") -> None:
-        """Observe a folder that came back, or was replaced; let go of one that vanished."""
-        identity = _identity(root.folder)
-        if identity == root.identity:
+        """Observe a folder anew where it came back, or where a disk came or went."""
+        seen = _Place.of(root.folder)
+        if seen == root.place:
             return
         if root.watch is not None:
             self._observer.unschedule(root.watch)
             root.watch = None
-        if identity is not None:
+        if seen.identity is not None:
             root.watch = self._observe(root)
-        elif root.identity is not None:
-            self._note(f"away: {os.fsdecode(root.folder)}; waiting for it to come back")
-        root.identity = identity
+        if root.place is not None:
+            for path in sorted(root.place.missing_in(seen)):
+                self._note("away; waiting for it to come back", path)
+            for path in sorted(seen.missing_in(root.place)):
+                self._note("back", path)
+        root.place = seen
         root.touch()
 
     def _observe(self, root: "_Root") -> ObservedWatch | None:
@@ -114,7 +118,7 @@ class FolderWatch:
             return None
         except OSError as error:
             # inotify's limit on watched folders; polling has none, and is slower.
-            self._note(f"{error.strerror}: looking for changes by polling instead")
+            self._note(f"{error.strerror}; looking for changes by polling instead", root.folder)
             self._observer.stop()
             self._observer = self._start_observer(poll=True)
             return self._observer.schedule(handler, os.fsdecode(root.folder), recursive=True)
@@ -124,8 +128,33 @@ class FolderWatch:
         observer = PollingObserver(timeout=LOOK_SECONDS) if polling else Observer()
         observer.start()
         for root in self._roots:
-            root.watch = root.identity = None
+            root.watch = root.place = None
         return observer
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What stands at a path: device and inode, None where it is away; and the disks mounted there
+    or below."""
+
+    path: bytes
+    identity: tuple[int, int] | None
+    mounts: frozenset[bytes]
+
+    @staticmethod
+    def of(path: bytes) -> "_Place":
+        """What stands there now."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return _Place(path, None, frozenset())
+        return _Place(path, (status.st_dev, status.st_ino), _mounts_in(os.path.realpath(path)))
+
+    def missing_in(self, other: "_Place") -> set[bytes]:
+        """Mounts that the other lacks; the folder itself where the other has none."""
+        if other.identity is None:
+            return {self.path} if self.identity is not None else set()
+        return set(self.mounts - other.mounts) if self.identity is not None else set()
 
 
 @dataclass
@@ -133,7 +162,7 @@ class _Root:
     """A folder, and when it changed."""
 
     folder: bytes
-    identity: tuple[int, int] | None = None
+    place: "_Place | None" = None
     watch: ObservedWatch | None = None
     first_change: float = 0.0
     last_change: float = 0.0
@@ -184,10 +213,16 @@ class _Handler(FileSystemEventHandler):
         return is_folder or name == os.fsencode(IGNORE_FILE) or ending_of(name) in PHOTO_ENDINGS
 
 
-def _identity(folder: bytes) -> tuple[int, int] | None:
-    """Device and inode of a folder; None where it is away."""
+def _mounts_in(folder: bytes) -> frozenset[bytes]:
+    """The mount points at and below a folder; none where the system does not list them."""
     try:
-        status = os.stat(folder)
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return frozenset()
+    mounts = (_unescape(line.split()[4]) for line in lines)
+    return frozenset(one for one in mounts if one == folder or one.startswith(folder + b"/"))
+
+
+def _unescape(path: bytes) -> bytes:
+    """The kernel writes spaces, tabs, newlines and backslashes as octal numbers."""
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), path)

@@ -1,12 +1,14 @@
 """`lensctl watch` as a process, over folders that change, vanish and come back."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ QUICK = WatchOptions(quiet=0.3, patience=2.0, rescan=0)
 def watched(tmp_path: Path) -> Iterator[tuple[Path, FolderWatch]]:
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
-    watch = FolderWatch([os.fsencode(folder)], folder / "library", QUICK, lambda text: None)
+    watch = FolderWatch([os.fsencode(folder)], folder / "library", QUICK, lambda text, path: None)
     assert _told(watch, 10) == [os.fsencode(folder)]  # everything is looked at once
     yield folder, watch
     watch.close()
@@ -74,17 +76,93 @@ def test_a_folder_that_vanishes_and_returns_is_heard_again(watched) -> None:
     assert _told(watch, 10) == [os.fsencode(folder)]
 
 
-def test_a_library_is_kept_current(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    write_photo(photos / "0.png", 0)
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Mounts one and the same disk, which keeps its files, at a path; skips where that is not
+    permitted."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    store = tmp_path / "store"
+    store.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "none", store], stderr=subprocess.DEVNULL
+    ).returncode:
+        pytest.skip("mounting is not permitted here")
+    mounted: set[Path] = set()
+
+    def mount(place: Path) -> None:
+        (store / place.name).mkdir(exist_ok=True)
+        mounted.add(place)
+        subprocess.run(["mount", "--bind", store / place.name, place], check=True)
+
+    yield mount
+    for place in (*mounted, store):
+        subprocess.run(["umount", "--lazy", place], stderr=subprocess.DEVNULL)
+
+
+def test_a_disk_is_really_unmounted_and_mounted_again(
+    tmp_path: Path, disk: Callable[[Path], None]
+) -> None:
+    """One that is watched itself, and one inside a folder that is watched."""
+    whole, outer = tmp_path / "whole", tmp_path / "outer"
+    disks = [whole, outer / "inner"]
+    for number, place in enumerate(disks):
+        place.mkdir(parents=True)
+        disk(place)
+        write_photo(place / "sub" / "before.png", number)
+    write_photo(outer / "beside.png", 2)
+    with _watching(tmp_path, whole, outer) as process:
+        _wait_for_states(tmp_path, searchable=3, offline=0)
+        for place in disks:
+            subprocess.run(["umount", place], check=True)
+        _wait_for_states(tmp_path, searchable=3, offline=2)
+        for number, place in enumerate(disks):
+            disk(place)
+            write_photo(place / "sub" / "while-away.png", 10 + number)
+        _wait_for_states(tmp_path, searchable=5, offline=0)
+        for number, place in enumerate(disks):
+            write_photo(place / "sub" / "after.png", 20 + number)
+        _wait_for_states(tmp_path, searchable=7, offline=0)
+    out, err = process.communicate()
+    for place in disks:
+        assert f"{place}: away; waiting for it to come back" in err
+        assert f"{place}: back" in err
+    assert " gone" not in out
+    assert "Traceback" not in err
+
+
+@contextmanager
+def _watching(home: Path, *folders: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`lensctl watch`, ended as Ctrl-C ends it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "lensctl", "watch", str(photos), "--after-quiet", "0.3"],
-        env={**os.environ, **environment_of(tmp_path)},
+        [sys.executable, "-m", "lensctl", "watch", *folders, "--after-quiet", "0.3"],
+        env={**os.environ, **environment_of(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+def _wait_for_states(home: Path, *, searchable: int, offline: int) -> None:
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        told = run_in(home, "status", "--json").stdout  # nothing while there is no library yet
+        states = json.loads(told)["photos"] if told else {}
+        if (states.get("searchable"), states.get("offline")) == (searchable, offline):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"never {searchable} searchable, {offline} offline: {states}")
+
+
+def test_a_library_is_kept_current(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    write_photo(photos / "0.png", 0)
+    with _watching(tmp_path, photos) as process:
         assert "1 photo found: 1 encoded" in process.stdout.readline()
         write_photo(photos / "new" / "1.png", 1)
         assert "1 encoded" in process.stdout.readline()
@@ -93,9 +171,7 @@ def test_a_library_is_kept_current(tmp_path: Path) -> None:
         photos.rename(tmp_path / "unmounted")
         assert "nothing new" not in process.stdout.readline()
         assert '"searchable": 3' in run_in(tmp_path, "status", "--json").stdout
-    finally:
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 130
-    assert "Traceback" not in output[1]
-    assert "nothing was forgotten" in output[1]
+    assert "Traceback" not in err
+    assert "nothing was forgotten" in err
