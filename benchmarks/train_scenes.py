@@ -2,7 +2,7 @@
 
     python benchmarks/train_scenes.py --out RUNS [--seeds 0 1 2] [--methods fusion sum ...]
 
-Every (method, seed) is one run of the recipe `mini`; all see the same triplets for the same number
+Every (method, seed) is one run of the recipe `scenes`; all see the same triplets for the same number
 of steps. A baseline is tried in several settings on the first seed, and the one that is best on
 the validation split is used for all seeds. What is printed is measured on the test split, whose
 combinations of shape and colour neither training nor validation shows; its gallery holds every
@@ -92,7 +92,7 @@ def run(method: str, setting: int, seed: int, arguments: argparse.Namespace) -> 
     done = out / "seconds.json"
     if not done.is_file():
         overrides = [*SETTINGS[method][setting], f"seed={seed}", *arguments.set]
-        recipe = load_recipe("mini", [f"machine.threads={arguments.threads}", *overrides])
+        recipe = load_recipe("scenes", [f"machine.threads={arguments.threads}", *overrides])
         start, cpu = time.perf_counter(), time.process_time()
         if (stopped_by := train(recipe, out, resume=True).stopped_by) != 0:
             raise SystemExit(128 + stopped_by)

@@ -5,7 +5,7 @@ from lensctl.errors import UsageError
 from lensctl_training.model import build_model
 from lensctl_training.recipe import Recipe, load_recipe, recipe_from_dict, shipped_recipes
 
-NAMES = ["coca-base", "coca-large", "magiclens-base", "magiclens-large", "mini", "smoke"]
+NAMES = ["coca-base", "coca-large", "magiclens-base", "magiclens-large", "scenes", "smoke"]
 
 
 def test_all_recipes_are_shipped():
@@ -40,7 +40,7 @@ def test_overrides_replace_single_values():
 
 
 def test_a_recipe_survives_its_plain_values():
-    recipe = load_recipe("mini")
+    recipe = load_recipe("scenes")
     assert recipe_from_dict(recipe.to_dict()) == recipe
 
 

@@ -5,8 +5,14 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 
 from lensctl.models.preprocessing import Preprocessing
+from lensctl_training.data.batches import collate
+from lensctl_training.gradcache import cached_backward
+from lensctl_training.loss import Temperature, contrastive_loss
+from lensctl_training.model import TripletEncoder, build_model
+from lensctl_training.recipe import load_recipe
 from lensctl_training.scenes.edits import KINDS, make_edit
 from lensctl_training.scenes.examples import render_held_out, render_training_set
 from lensctl_training.scenes.render import render
@@ -113,3 +119,25 @@ def test_small_pictures_need_no_resize_and_get_the_same_pixels():
     expected = PREPROCESSING(Image.fromarray(examples.queries[0]))
     assert np.abs(examples.load(0).query - expected).max() < 1e-5
     assert random_scene(Random(0)).groups
+
+
+@pytest.mark.parametrize("chunk", [0, 4, 3])
+def test_a_query_that_edits_share_is_encoded_once_and_trains_the_same(chunk):
+    examples = render_training_set(8, 4, seed=3, preprocessing=PREPROCESSING)
+    shared = collate([examples.load(index) for index in range(8)], 24)
+    apart = shared._replace(queries=shared.serve(shared.queries))
+    assert len(shared.queries) == 2 and len(apart.queries) == 8
+    assert np.array_equal(apart.queries[3], examples.load(3).query)
+    gradients = [_gradients(batch, chunk) for batch in (shared, apart)]
+    for name, gradient in gradients[0].items():
+        assert gradient.abs().max() > 0, name
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-9), name
+
+
+def _gradients(batch, chunk):
+    torch.manual_seed(0)
+    encoder = TripletEncoder(build_model(load_recipe("smoke").model)).double()
+    batch = batch._replace(queries=batch.queries.double(), targets=batch.targets.double())
+    scale = Temperature()()
+    cached_backward(encoder, batch.chunks(chunk), lambda v: contrastive_loss(v, scale.detach()))
+    return {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}

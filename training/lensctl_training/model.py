@@ -102,7 +102,7 @@ class TripletEncoder(nn.Module):
         with torch.autocast(self.empty_ids.device.type, torch.bfloat16, enabled=self.bf16):
             queries, targets, negatives = self._image_embeddings(batch)
             nothing = self.model.encode_text(self.empty_ids)
-            image_side, text_side = self._query_inputs(queries, batch, nothing)
+            image_side, text_side = self._query_inputs(batch.serve(queries), batch, nothing)
             images, texts = [image_side, targets], [text_side, _repeat(nothing, targets)]
             if self.query_negatives:
                 images.append(queries)
@@ -113,7 +113,8 @@ class TripletEncoder(nn.Module):
             fused = self.model.fuse(torch.cat(images), torch.cat(texts)).float()
         parts = fused.split([len(part) for part in images])
         hard = parts[-1] if negatives is not None else None
-        return Vectors(parts[0], parts[1], parts[2] if self.query_negatives else None, hard)
+        own = batch.serve(parts[2]) if self.query_negatives else None
+        return Vectors(parts[0], parts[1], own, hard)
 
     def encode_queries(self, batch: Batch) -> Tensor:
         """(n, D) unit queries alone."""
@@ -121,7 +122,7 @@ class TripletEncoder(nn.Module):
         embeddings = (
             batch.queries if batch.texts is not None else self.model.encode_image(batch.queries)
         )
-        return self.model.fuse(*self._query_inputs(embeddings, batch, nothing)).float()
+        return self.model.fuse(*self._query_inputs(batch.serve(embeddings), batch, nothing)).float()
 
     def encode_targets(self, images: Tensor) -> Tensor:
         """(n, 3, S, S) pixels or (n, E) embeddings -> (n, D) unit targets."""

@@ -39,7 +39,7 @@ def prepare_ballot(
 
 def _answers(library: Library, model: Model, asks: Sequence[Ask], count: int) -> list[list[str]]:
     """Paths of the photos found for each question, best first; by exact search."""
-    with open_session(library, model, mode="exact", resident=True) as session:
+    with open_session(library, model, mode="exact") as session:
         answers = []
         for ask in asks:
             if ask.image:

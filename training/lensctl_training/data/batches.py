@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,8 +59,9 @@ class Batch(NamedTuple):
     """What one process sees in a step.
 
     Args:
-        queries: (n, 3, S, S) float32 pixels, or (n, E) embeddings.
-        targets: as `queries`.
+        queries: (m, 3, S, S) float32 pixels, or (m, E) embeddings; m divides n, and each serves
+            the n / m triplets that stand side by side, so that one image is encoded once.
+        targets: (n, 3, S, S) or (n, E).
         ids: (n, T) int64 token ids, cut to the longest of the batch; empty with embeddings.
         negatives: (m, 3, S, S), or None.
         texts: (n, E) embeddings of the instructions, or None.
@@ -75,15 +77,22 @@ class Batch(NamedTuple):
         """The batch on another device."""
         return Batch(*(None if t is None else t.to(device, non_blocking=True) for t in self))  # type: ignore[arg-type]
 
+    def serve(self, rows: Tensor) -> Tensor:
+        """(m, ...) of the query images -> (n, ...), one for every triplet."""
+        return rows.repeat_interleave(len(self.targets) // len(rows), dim=0)
+
     def chunks(self, size: int) -> "list[Batch]":
         """The batch in pieces of `size` triplets; negatives go with their triplets."""
-        rows = len(self.queries)
+        rows = len(self.targets)
         if size <= 0 or size >= rows:
             return [self]
+        served = rows // len(self.queries)
+        if size % served:
+            return self._replace(queries=self.serve(self.queries)).chunks(size)
         per_row = 0 if self.negatives is None else len(self.negatives) // rows
         return [
             Batch(
-                self.queries[start : start + size],
+                self.queries[start // served : (start + size) // served],
                 self.targets[start : start + size],
                 self.ids[start : start + size],
                 None
@@ -112,16 +121,23 @@ class Fetched(NamedTuple):
 
 
 def collate(examples: Sequence[Example], context_length: int) -> Batch:
-    """Examples -> one batch."""
+    """Examples -> one batch; a query that neighbours share (one array) is in it once."""
     texts = [e.text for e in examples if e.text is not None]
     negatives = [pixels for e in examples for pixels in e.negatives]
     return Batch(
-        queries=_stack([e.query for e in examples]),
+        queries=_stack(_shared([e.query for e in examples])),
         targets=_stack([e.target for e in examples]),
         ids=token_ids([] if texts else [e.instruction for e in examples], context_length),
         negatives=_stack(negatives) if negatives else None,
         texts=_stack(texts) if texts else None,
     )
+
+
+def _shared(arrays: Sequence[Floats]) -> list[Floats]:
+    """One of every run of the same array, where all runs are equally long; else all of them."""
+    runs = [list(run) for _, run in groupby(arrays, key=id)]
+    equal = len({len(run) for run in runs}) == 1
+    return [run[0] for run in runs] if equal else list(arrays)
 
 
 def _stack(arrays: Sequence[Floats]) -> Tensor:

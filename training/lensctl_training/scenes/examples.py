@@ -1,6 +1,6 @@
 """The synthetic data set as training and validation read it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from random import Random
@@ -44,14 +44,18 @@ class SceneExamples:
     instructions: list[str]
     preprocessing: Preprocessing
     group_size: int
+    _query: tuple[int, Floats] = field(default=(-1, np.empty(0, np.float32)), init=False)
 
     def __len__(self) -> int:
         return len(self.instructions)
 
     def load(self, index: int) -> Example:
-        """One example; rendered pictures are never bad."""
+        """One example; rendered pictures are never bad. A group shares one array of its query."""
+        group = index // self.group_size
+        if self._query[0] != group:
+            self._query = (group, scene_pixels(self.queries[group], self.preprocessing))
         return Example(
-            scene_pixels(self.queries[index // self.group_size], self.preprocessing),
+            self._query[1],
             scene_pixels(self.targets[index], self.preprocessing),
             self.instructions[index],
         )
