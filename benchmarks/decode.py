@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _CHILD = """
 import json, pathlib, sys
-import numpy, pillow_heif, PIL.ImageCms
+import numpy, pi_heif, PIL.ImageCms
 from lensctl.photos.decode import decode
 
 def peak():

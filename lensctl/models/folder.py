@@ -10,8 +10,10 @@
 Reading imports no torch; `save_model_folder` does.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -146,22 +148,45 @@ def save_model_folder(
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A hidden folder beside `path` that takes its name when the block ends without an error."""
+    """A hidden folder beside `path` that takes its name when the block ends without an error.
+
+    It is locked while it is made: what a killed process left of one is not, and is removed.
+    """
     if path.exists() and not overwrite:
         raise StorageError(
             f"{path} exists already",
             next_step="choose another name, or remove it first: lensctl models remove NAME",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = f".{path.name}."
+    _remove_leftovers(path.parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    lock = os.open(folder, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
         folder.chmod(0o755)
         if path.exists():
             remove_folder(path)
         folder.rename(path)
     finally:
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(parent: Path, prefix: str) -> None:
+    """Delete hidden folders of this prefix that no process is making."""
+    for path in parent.iterdir():
+        if not path.name.startswith(prefix) or not path.is_dir():
+            continue
+        lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)
 
 
 def check_files(folder: ModelFolder) -> None:

@@ -38,6 +38,7 @@ from lensctl.photos.colour import to_rgb
 from lensctl.photos.files import open_regular, unreadable
 from lensctl.photos.formats import RAW_ENDINGS, ending_of
 from lensctl.photos.jpeg2000 import levels_to_drop
+from lensctl.photos.libtiff import silence_libtiff
 from lensctl.photos.raw import RawFile, is_raw, is_raw_tiff, is_tiff
 
 MAX_PIXELS = 500_000_000
@@ -56,6 +57,7 @@ _PLUGINS = (
     WebPImagePlugin,
 )
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000")
+_BITS_PER_SAMPLE, _COMPRESSION = 258, 259
 _FORMAT_NAMES = {"MPO": "JPEG", "DIB": "BMP"}
 _HEAD_BYTES = 64
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -286,15 +288,22 @@ def _identify(stream: BinaryIO, name: bytes) -> OpenPhoto:
         return _open_raw(stream, ending)
     try:
         image = _open_image(stream, head)
-    except UnidentifiedImageError as error:
+    except UnidentifiedImageError:
         if not is_tiff(head):
             raise
         try:  # a RAW without a preview is no TIFF to Pillow
             return _open_raw(stream, ending)
         except PhotoError:
-            raise error from None
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw_tiff(image.tag_v2):
-        return _open_raw(stream, ending)
+            raise _unknown_tiff(stream) from None
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        silence_libtiff()
+        if is_raw_tiff(image.tag_v2):
+            try:
+                return _open_raw(stream, ending)
+            except PhotoError:
+                if ending in RAW_ENDINGS:
+                    raise
+                # A scan with a preview of its own: what Pillow opened is all there is to see.
     format_name = image.format or ""
     return OpenPhoto(image, _FORMAT_NAMES.get(format_name, format_name))
 
@@ -312,6 +321,26 @@ def _open_raw(stream: BinaryIO, ending: bytes) -> OpenPhoto:
     return OpenPhoto(RawFile(stream), format_name)
 
 
+def _unknown_tiff(stream: BinaryIO) -> PhotoError:
+    """Why Pillow does not open a TIFF, which it tells only where no other format is tried."""
+    stream.seek(0)
+    try:
+        TiffImagePlugin.TiffImageFile(stream)
+    except Exception as error:  # hostile bytes make the parser raise anything
+        reason = error.args[0] if error.args else ""
+        if not isinstance(reason, KeyError) and reason != "unknown pixel mode":
+            return PhotoError("not an image, or one too damaged to open")
+    tags = Image.Exif()
+    stream.seek(0)
+    tags.load_from_fp(stream)
+    bits = tags.get(_BITS_PER_SAMPLE, 1)
+    each = f"{len(bits)} x {bits[0]}" if isinstance(bits, tuple) and bits else bits
+    return PhotoError(
+        f"a TIFF of a kind that is not read: {each} bits per pixel,"
+        f" compression {tags.get(_COMPRESSION, 1)}"
+    )
+
+
 def _is_plain_image(head: bytes) -> bool:
     """Whether a file that calls itself RAW is a JPEG or PNG after all."""
     return head.startswith((b"\xff\xd8\xff", b"\x89PNG"))
@@ -319,9 +348,9 @@ def _is_plain_image(head: bytes) -> bool:
 
 def _know_heif() -> None:
     if "HEIF" not in Image.OPEN:
-        import pillow_heif
+        import pi_heif
 
-        pillow_heif.register_heif_opener(depth_images=False, aux_images=False)
+        pi_heif.register_heif_opener(depth_images=False, aux_images=False)
 
 
 def _at_reduced_scale(image: Image.Image, at_least: int) -> Image.Image:

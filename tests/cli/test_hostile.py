@@ -11,15 +11,15 @@ from support.hostile_files import BAD, GOOD, hostile_files
 
 _INDEX = """
 import os, sys
-import defusedxml.ElementTree, filelock, mmap, pillow_heif, rawpy, tempfile, tqdm
+import defusedxml.ElementTree, filelock, mmap, pi_heif, rawpy, tempfile, tqdm
 import lensctl.library.indexer, lensctl.library.migrations, lensctl.photos.xmp
-from lensctl.cli import main
+from lensctl.cli.commands import run
 from lensctl.models.registry import open_model
 open_model("mini").index_side()  # the interpreter itself may be out of that user's reach
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.argv = ["lensctl", "index", sys.argv[1], "--library", sys.argv[2], "--json"]
-main()
+run()
 """
 
 

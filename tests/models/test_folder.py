@@ -1,6 +1,8 @@
 """Model folders: whole or not at all, fingerprints, damage, names."""
 
+import fcntl
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from lensctl.models.folder import (
     WEIGHTS,
     ModelFolder,
     check_files,
+    new_folder,
     open_folder,
     save_model_folder,
 )
@@ -223,3 +226,21 @@ def test_devices_and_precisions() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="not available"):
             choose_device("cuda")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left, in_use = tmp_path / ".mine.abcd", tmp_path / ".mine.efgh"
+    other = tmp_path / ".others.abcd"
+    for folder in (left, in_use, other):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    lock = os.open(in_use, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with new_folder(tmp_path / "mine") as folder:
+        (folder / "config.json").touch()
+    os.close(lock)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".mine.efgh",
+        ".others.abcd",
+        "mine",
+    ]

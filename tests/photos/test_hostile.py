@@ -5,20 +5,25 @@ gives up the rights of root, so that missing rights are missing.
 """
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from lensctl.errors import PhotoError
+from lensctl.photos.decode import decode
 from support.hostile_files import BAD, EITHER, hostile_files
+from support.image_files import encoded
 
 MEMORY_BOUND = 700 << 20
 
 _READER = """
 import json, os, pathlib, sys
-import defusedxml.ElementTree, pillow_heif, rawpy
+import defusedxml.ElementTree, pi_heif, rawpy
 from lensctl.errors import PhotoError
 from lensctl.photos.reader import read_photo
 from lensctl.photos.scan import FoundPhoto, ScanRules, scan
@@ -111,3 +116,45 @@ def test_the_reason_is_the_true_one(
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to ask")
 def test_memory_stays_bounded(outcomes: dict[str, tuple[str, str]]) -> None:
     assert int(outcomes[""][1]) < MEMORY_BOUND
+
+
+def test_a_tiff_that_is_not_read_is_named_for_what_it_is(tmp_path: Path) -> None:
+    """Three channels of float, and a compression that Pillow does not know."""
+    path = tmp_path / "scan.tif"
+    tiff = encoded(Image.new("RGB", (8, 8), "red"), "TIFF")
+    for tag, value, reason in (
+        (258, 48, "3 x 48 bits per pixel, compression 1"),
+        (259, 50002, "3 x 8 bits per pixel, compression 50002"),
+    ):
+        path.write_bytes(_with_tag(tiff, tag, value))
+        with pytest.raises(PhotoError, match=f"a TIFF of a kind that is not read: {reason}"):
+            decode(path, at_least=8)
+
+
+def test_libtiff_writes_nothing_on_stderr(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.tif"
+    data = bytearray(encoded(Image.effect_noise((64, 64), 50), "TIFF", compression="tiff_lzw"))
+    data[8:1000] = bytes(992)
+    path.write_bytes(data)
+    script = (
+        "import sys\nfrom lensctl.errors import PhotoError\n"
+        "from lensctl.photos.decode import decode\n"
+        "try:\n    decode(sys.argv[1], at_least=8)\nexcept PhotoError as error:\n    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+    assert run.stdout
+    assert run.stderr == ""
+
+
+def _with_tag(tiff: bytes, tag: int, value: int) -> bytes:
+    """A little-endian TIFF with the first value of a tag of its first directory replaced."""
+    data = bytearray(tiff)
+    (start,) = struct.unpack_from("<I", data, 4)
+    for entry in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", data, start)[0], 12):
+        name, _, count, place = struct.unpack_from("<HHII", data, entry)
+        if name == tag:
+            for number in range(count):
+                struct.pack_into(
+                    "<H", data, (place if count > 2 else entry + 8) + 2 * number, value
+                )
+    return bytes(data)

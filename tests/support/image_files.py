@@ -28,12 +28,13 @@ def corners(image: Image.Image) -> np.ndarray:
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     """The image as the bytes of a file."""
-    if format == "HEIF":
+    stream = io.BytesIO()
+    if format == "HEIF":  # written by a library that is not told to read: what reads is pi-heif
         import pillow_heif
 
-        pillow_heif.register_heif_opener()
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
+        pillow_heif.from_pillow(image).save(stream, **options)
+    else:
+        image.save(stream, format, **options)
     return stream.getvalue()
 
 
