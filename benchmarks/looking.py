@@ -49,7 +49,7 @@ def main() -> None:
 
 def measure_shell(place: Path, model: str, photos: int, runs: int) -> None:
     """Answers of a resident session; the first one, which loads the model, apart."""
-    with open_session(Library(place), open_model(model), resident=True) as session:
+    with open_session(Library(place), open_model(model)) as session:
 
         def ask(contents: list[int], words: str, without: str = "") -> None:
             question = compose(session, contents, words, without)

@@ -66,8 +66,6 @@ def duplicates(
 
 
 def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int) -> "list[Group]":
-    import numpy as np
-
     from lensctl.library.catalog import absolute
     from lensctl.library.duplicates import exact_groups, near_groups
     from lensctl.library.session import open_session
@@ -82,10 +80,7 @@ def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
-        ids = file.ids_at(np.arange(file.header.rows))
-        near = near_groups(
-            catalog, ids, file.vectors, _perceptual_hash, folder=under, max_distance=distance
-        )
+        near = near_groups(catalog, file, _perceptual_hash, folder=under, max_distance=distance)
         return [*exact_groups(catalog, under), *near]
 
 

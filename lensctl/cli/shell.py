@@ -51,7 +51,7 @@ def shell(
     mode = cast("SearchMode", settings.search)
     pixels = round(settings.max_megapixels * 1e6)
     chosen = model_for(place, settings.model)
-    with open_session(place, chosen, mode=mode, resident=True, max_pixels=pixels) as session:
+    with open_session(place, chosen, mode=mode, max_pixels=pixels) as session:
         conversation = Conversation(session, settings)
         for line in _lines(place.folder):
             try:

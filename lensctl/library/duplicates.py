@@ -12,13 +12,13 @@ from typing import Literal
 import numpy as np
 
 from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
-from lensctl.models.interface import Floats
+from lensctl.library.vectors import SearchFile
 from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near
 
 CANDIDATE_COSINE = 0.75
 """Most copies that were resized, recompressed or brightened stay above; see docs/results.md."""
 
-_BLOCK_CELLS = 1 << 25
+_BLOCK = 4096
 _COPY_NAME = re.compile(rb"(?i)[ _-]copy|\bcopy of |\(\d+\)|~\d*$|[-_]edited|[-_]\d{3,4}x\d{3,4}")
 
 
@@ -54,8 +54,7 @@ def exact_groups(catalog: Catalog, folder: bytes | None = None) -> list[Group]:
 
 def near_groups(
     catalog: Catalog,
-    content_ids: np.ndarray,
-    vectors: Floats,
+    file: SearchFile,
     hash_of: Callable[[PhotoCopy], int | None],
     *,
     folder: bytes | None = None,
@@ -64,15 +63,15 @@ def near_groups(
     """Photos of different bytes that look the same; one of each set of exact copies is taken.
 
     Args:
-        content_ids: (N,) int64, of the vectors.
-        vectors: (N, D) unit length, targets.
+        file: the search file of targets.
         hash_of: the perceptual hash of a photo; None where it cannot be read.
         max_distance: bits in which the hashes may differ.
     """
     copies = _by_content(catalog, folder)
+    content_ids = file.ids_at(slice(None))
     rows = np.flatnonzero(np.isin(content_ids, list(copies)))
     groups: list[Group] = []
-    for members in _components(vectors, rows):
+    for members in _components(file, rows):
         photos = [_best_first(copies[int(content_ids[row])])[0] for row in members]
         hashed = [(photo, hash_of(photo)) for photo in photos]
         known = [(photo, value) for photo, value in hashed if value is not None]
@@ -112,7 +111,7 @@ def _best_first(photos: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
     )
 
 
-def _components(vectors: Floats, rows: np.ndarray) -> list[list[int]]:
+def _components(file: SearchFile, rows: np.ndarray) -> list[list[int]]:
     """Sets of two or more rows linked by cosines of CANDIDATE_COSINE or more."""
     parent = {int(row): int(row) for row in rows}
 
@@ -122,7 +121,7 @@ def _components(vectors: Floats, rows: np.ndarray) -> list[list[int]]:
             row = parent[row]
         return row
 
-    for left, right in _close_pairs(vectors, rows):
+    for left, right in _close_pairs(file, rows):
         parent[top(left)] = top(right)
     sets: dict[int, list[int]] = {}
     for row in parent:
@@ -130,14 +129,15 @@ def _components(vectors: Floats, rows: np.ndarray) -> list[list[int]]:
     return [members for members in sets.values() if len(members) > 1]
 
 
-def _close_pairs(vectors: Floats, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    block = max(1, _BLOCK_CELLS // max(1, len(rows)))
-    for start in range(0, len(rows), block):
-        some = rows[start : start + block]
-        cosines = vectors[some] @ vectors[rows[start:]].T
-        for left, right in np.argwhere(cosines >= CANDIDATE_COSINE):
-            if right > left:
-                yield int(some[left]), int(rows[start + right])
+def _close_pairs(file: SearchFile, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+    for number, some in enumerate(blocks):
+        vectors = file.vectors_at(some)
+        for others in blocks[number:]:
+            cosines = vectors @ file.vectors_at(others).T
+            for left, right in np.argwhere(cosines >= CANDIDATE_COSINE):
+                if some[left] < others[right]:
+                    yield int(some[left]), int(others[right])
 
 
 def wasted_bytes(groups: Sequence[Group]) -> int:

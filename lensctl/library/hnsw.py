@@ -72,7 +72,7 @@ class Graph:
         rows = self._file.header.rows
         for start in range(done, rows, 10_000):
             end = min(start + 10_000, rows)
-            index.add_items(np.ascontiguousarray(self._file.vectors[start:end]), range(start, end))
+            index.add_items(self._file.vectors_at(slice(start, end)), range(start, end))
         self._save(index)
 
     def _save(self, index) -> None:  # type: ignore[no-untyped-def]

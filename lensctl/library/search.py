@@ -1,8 +1,8 @@
 """The nearest photos to a question, exact or by hnswlib.
 
-Whatever a search file says, the cosines of the results are computed again from the catalog's
-vectors: a file that lies is found out and made again, and exact and approximate search agree on
-scores to the last digit.
+A search file gives candidates; their cosines are computed from the catalog's own vectors. A file
+that lies is found out and made again, and exact and approximate search agree on scores to the last
+digit.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,6 +19,7 @@ from lensctl.library.vectors import (
     SearchFile,
     Space,
     cosines_of,
+    near_cosines,
     open_search_file,
     search_path,
     top_rows,
@@ -27,14 +28,15 @@ from lensctl.models.interface import Floats, ModelInfo, QueryKind, ScoreCurve
 
 SearchMode = Literal["auto", "exact", "hnsw"]
 
-_GATHER = 20_000
+_GATHER = 2000
 """Up to so many photos that pass the filters, their vectors are read from the catalog."""
 
-_RESIDENT_HNSW_ROWS = 200_000
-"""From so many photos on, a resident process answers faster by hnswlib; see docs/speed.md."""
+_TOLERANCE = 0.03
+"""How far a search file's cosine may lie from the catalog's: several times what rounding does."""
 
-_TOLERANCE = 1e-3
-_SPARE = 16
+_SPARE = 100
+"""Candidates beyond twice what is wanted; with them recall@10 is 0.998 or better: docs/speed.md."""
+_TIES = 8
 _DEFAULT_CURVE = ScoreCurve(slope=12.0, midpoint=0.5)
 
 
@@ -59,8 +61,7 @@ class Searcher:
         folder: the library's search folder.
         info: the model.
         text_keys: the model's embeddings -> text keys.
-        mode: auto is exact in a fresh process: loading a graph costs more than it saves.
-        resident: whether this process answers many questions, so that a graph pays.
+        mode: auto is exact: making a graph of so many photos that it pays takes many minutes.
     """
 
     def __init__(
@@ -71,14 +72,12 @@ class Searcher:
         text_keys: Callable[[Floats], Floats],
         *,
         mode: SearchMode = "auto",
-        resident: bool = False,
     ) -> None:
         self._catalog = catalog
         self._folder = folder
         self._info = info
         self._text_keys = text_keys
         self._mode = mode
-        self._resident = resident
         self._files: dict[Space, SearchFile] = {}
         self._graphs: dict[Space, Graph] = {}
 
@@ -122,11 +121,10 @@ class Searcher:
         return file
 
     def graph(self, lens: KnownLens, space: Space) -> Graph | None:
-        """The hnswlib graph of a space where it is asked for or pays, else None."""
-        file = self.file(lens, space)
-        pays = self._resident and file.header.rows >= _RESIDENT_HNSW_ROWS
-        if self._mode == "exact" or (self._mode == "auto" and not pays):
+        """The hnswlib graph of a space where it is asked for, else None."""
+        if self._mode != "hnsw":
             return None
+        file = self.file(lens, space)
         if space not in self._graphs:
             self._graphs[space] = Graph(file)
         return self._graphs[space]
@@ -187,33 +185,37 @@ class _Search:
         allowed = self._filters.allowed(self._searcher.catalog)
         if len(allowed) <= _GATHER:
             return self._matches(allowed.tolist())
-        return self._nearest(set(allowed.tolist()))
+        return self._nearest(allowed)
 
-    def _nearest(self, allowed: set[int] | None) -> list[Match]:
+    def _nearest(self, allowed: np.ndarray | None) -> list[Match]:
         """Go down the ranking until enough photos are found that may be shown."""
         matches: list[Match] = []
-        for ids, cosines in self._ranking():
+        for ids, cosines in self._ranking(allowed):
             claimed = dict(zip(ids.tolist(), cosines.tolist(), strict=True))
-            wanted = [one for one in claimed if allowed is None or one in allowed]
-            matches = self._matches(wanted, claimed)
+            matches = self._matches(list(claimed), claimed)
             if len(matches) >= self._count:
                 break
         return matches
 
-    def _ranking(self) -> Iterator[tuple[np.ndarray, Floats]]:
-        """(content ids, cosines) of ever more of the nearest rows, until all were given."""
+    def _ranking(self, allowed: np.ndarray | None) -> Iterator[tuple[np.ndarray, Floats]]:
+        """(content ids, cosines) of ever more of the nearest allowed rows, until all were given."""
         file = self._searcher.file(self._lens, self.space)
         graph = self._searcher.graph(self._lens, self.space)
-        want = self._count + len(self._leave_out) + _SPARE
-        if graph is not None and want < file.header.rows // 2:
+        want = 2 * self._count + len(self._leave_out) + _SPARE
+        if graph is not None and allowed is None and want < file.header.rows // 2:
             rows, cosines = graph.nearest(self._vector, want)
             yield file.ids_at(rows), cosines
             want *= 4
-        everything = cosines_of(file.vectors, self._vector)
+        everything = near_cosines(file.codes, self._vector)
+        given = len(everything)
+        if allowed is not None:
+            is_allowed = np.isin(file.ids_at(slice(None)), allowed)
+            everything[~is_allowed] = -np.inf
+            given = int(is_allowed.sum())
         while True:
-            rows = top_rows(everything, want)
+            rows = top_rows(everything, min(want, given))
             yield file.ids_at(rows), everything[rows]
-            if want >= len(everything):
+            if want >= given:
                 return
             want *= 4
 
@@ -229,15 +231,27 @@ class _Search:
         cosines = cosines_of(np.stack(list(kept.values())), self._vector)
         if claimed is not None:
             self._require_truth(known, cosines, claimed)
-        order = np.argsort(-cosines, kind="stable")[: 4 * self._count + _SPARE]
-        facts = self._searcher.catalog.describe([known[i] for i in order], self._filters.folder)
-        found = [(facts[known[i]], float(cosines[i])) for i in order if known[i] in facts]
-        found.sort(key=lambda one: (-one[1], one[0].path))
+        order = np.argsort(-cosines, kind="stable")
+        found = self._described([(known[row], float(cosines[row])) for row in order])
         curve = self._searcher.curve(self._kind)
         return [
             Match(facts, cosine, float(curve.relevance(cosine)))
             for facts, cosine in found[: self._count]
         ]
+
+    def _described(self, ranked: list[tuple[int, float]]) -> list[tuple[ContentFacts, float]]:
+        """The facts of the best contents that may be shown, ties by path; enough of them."""
+        found: list[tuple[ContentFacts, float]] = []
+        step = self._count + _TIES
+        for start in range(0, len(ranked), step):
+            some = ranked[start : start + step]
+            facts = self._searcher.catalog.describe(
+                [content_id for content_id, _ in some], self._filters.folder
+            )
+            found += [(facts[one], cosine) for one, cosine in some if one in facts]
+            if len(found) >= self._count:
+                break
+        return sorted(found, key=lambda one: (-one[1], one[0].path))
 
     def _require_truth(self, ids: list[int], cosines: Floats, claimed: dict[int, float]) -> None:
         told = np.array([claimed[one] for one in ids])

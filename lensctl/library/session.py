@@ -25,7 +25,6 @@ class Session:
         model: Model,
         *,
         mode: SearchMode,
-        resident: bool,
         max_pixels: int,
     ) -> None:
         self.library = library
@@ -39,7 +38,6 @@ class Session:
             model.info,
             lambda embeddings: self.side.text_keys(embeddings),
             mode=mode,
-            resident=resident,
         )
 
     @cached_property
@@ -92,7 +90,6 @@ def open_session(
     model: Model,
     *,
     mode: SearchMode = "auto",
-    resident: bool = False,
     max_pixels: int = 500_000_000,
 ) -> Iterator[Session]:
     """A session over a library that has photos indexed with the model.
@@ -102,7 +99,7 @@ def open_session(
     with library.reading() as catalog:
         if catalog.lens(model.info) is None:
             raise _not_indexed(library, model.info.name, catalog.models())
-        yield Session(library, catalog, model, mode=mode, resident=resident, max_pixels=max_pixels)
+        yield Session(library, catalog, model, mode=mode, max_pixels=max_pixels)
 
 
 def _not_indexed(library: Library, model: str, held: list[str]) -> NoLibraryError:

@@ -1,8 +1,11 @@
-"""Search files: float32 rows in a memory map, a cache of what the catalog keeps.
+"""Search files: int8 rows in a memory map, a cache of what the catalog keeps.
 
-A file is a header of one page and then rows of [content id, int64 | vector, dim x float32]. The
-header names the lens, the catalog's state of vectors and a CRC-32 of the rows. A file that is
-missing, stale, truncated or altered is made again from the catalog; no photo is decoded for it.
+A file is a header of one page and then rows of [content id, int64 | code, dim x int8]. A code is a
+vector scaled so that its largest value is 127 or -127, and rounded: its direction is kept to a
+cosine of about 0.001, which is enough to find a hundred candidates in a tenth of the time that
+float32 takes, and their cosines are then computed from the catalog. The header names the lens, the
+catalog's state of vectors and a CRC-32 of the rows. A file that is missing, stale, truncated or
+altered is made again from the catalog; no photo is decoded for it.
 
 Checking the CRC of gigabytes on every query would cost more than the query. A file's time of
 change is therefore set to the number in its header after writing: whatever alters the file later
@@ -22,6 +25,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
+import numpy.typing as npt
+import simsimd
 
 from lensctl.library.catalog import Catalog, KnownLens, VectorState
 from lensctl.models.interface import Floats, ModelInfo
@@ -31,9 +36,13 @@ Space = Literal["target", "text"]
 
 TextKeys = Callable[[Floats], Floats]
 
-_MAGIC = b"LENSVEC1"
+Codes = npt.NDArray[np.int8]
+"""Vectors as search files hold them; only directions mean anything."""
+
+_MAGIC = b"LENSVEC2"
 _HEADER_BYTES = 4096
-_ID_WORDS = 2
+_ID_BYTES = 8
+_LARGEST_CODE = 127
 _CRC_BLOCK = 1 << 24
 
 
@@ -58,7 +67,7 @@ class Header:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return 4 * (_ID_WORDS + self.dim)
+        return _ID_BYTES + self.dim
 
     @property
     def file_bytes(self) -> int:
@@ -87,23 +96,27 @@ class SearchFile:
     """An open search file.
 
     Attributes:
-        vectors: (N, dim) float32, unit length; a view into the memory map.
+        codes: (N, dim) int8; a view into the memory map.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.header = header
-        words = _ID_WORDS + header.dim
-        self._rows = np.empty((0, words), dtype="<f4")
+        shape = (header.rows, header.row_bytes)
+        self._rows = np.empty(shape, dtype=np.int8)
         if header.rows:
-            shape = (header.rows, words)
-            mapped = np.memmap(path, dtype="<f4", mode="r", offset=_HEADER_BYTES, shape=shape)
+            mapped = np.memmap(path, dtype=np.int8, mode="r", offset=_HEADER_BYTES, shape=shape)
             self._rows = np.asarray(mapped)
-        self.vectors: Floats = self._rows[:, _ID_WORDS:]
+        self.codes: Codes = self._rows[:, _ID_BYTES:]
 
-    def ids_at(self, rows: np.ndarray) -> np.ndarray:
+    def ids_at(self, rows: np.ndarray | slice) -> np.ndarray:
         """(n,) int64 content ids of some rows."""
-        return np.ascontiguousarray(self._rows[rows, :_ID_WORDS]).view("<i8")[:, 0]
+        return np.ascontiguousarray(self._rows[rows, :_ID_BYTES]).view("<i8")[:, 0]
+
+    def vectors_at(self, rows: np.ndarray | slice) -> Floats:
+        """(n, dim) float32 of unit length, as exact as the codes are."""
+        codes = self.codes[rows].astype(np.float32)
+        return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1.0)
 
 
 def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
@@ -221,10 +234,22 @@ class _Source:
             blocks = self._catalog.embedding_blocks(self._lens, after)
         for vectors, ids, last_id in blocks:
             rows = vectors if self.space == "target" else self._text_keys(vectors)
-            packed = np.empty((len(ids), _ID_WORDS + rows.shape[1]), dtype="<f4")
-            packed[:, :_ID_WORDS] = ids.astype("<i8")[:, None].view("<f4")
-            packed[:, _ID_WORDS:] = rows
-            yield packed.tobytes(), last_id
+            yield pack_rows(ids, rows), last_id
+
+
+def pack_rows(ids: np.ndarray, vectors: Floats) -> bytes:
+    """(n,) content ids and (n, D) vectors as the rows of a search file."""
+    packed = np.empty((len(ids), _ID_BYTES + vectors.shape[1]), dtype=np.int8)
+    packed[:, :_ID_BYTES] = ids.astype("<i8")[:, None].view(np.int8)
+    packed[:, _ID_BYTES:] = to_codes(vectors)
+    return packed.tobytes()
+
+
+def to_codes(vectors: Floats) -> Codes:
+    """(N, D) vectors of any length -> (N, D) codes; zero stays zero."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    factor = np.divide(_LARGEST_CODE, largest, out=np.zeros_like(largest), where=largest > 0)
+    return np.rint(vectors * factor).astype(np.int8)
 
 
 def _update(
@@ -287,10 +312,16 @@ def _new_stamp() -> int:
 
 
 def cosines_of(vectors: Floats, query: Floats) -> Floats:
-    """(N, D) unit rows and a (D,) unit query -> (N,) cosines; -2 where a row is damaged."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        cosines = vectors @ query
-    return np.nan_to_num(cosines, copy=False, nan=-2.0, posinf=-2.0, neginf=-2.0)
+    """(N, D) unit rows and a (D,) unit query -> (N,) cosines."""
+    return vectors @ query
+
+
+def near_cosines(codes: Codes, query: Floats) -> Floats:
+    """(N, D) codes and a (D,) query -> (N,) cosines to about 0.001, one thread, memory-bound."""
+    if len(codes) == 0:
+        return np.empty(0, np.float32)
+    distances = np.asarray(simsimd.cdist(to_codes(query[None]), codes, "cosine"))[0]
+    return (1.0 - distances).astype(np.float32)
 
 
 def top_rows(cosines: Floats, count: int) -> np.ndarray:

@@ -11,7 +11,16 @@ import pytest
 from PIL import Image
 
 from lensctl.library.filters import Circle, Filters, parse_date
+from lensctl.library.hnsw import Graph
 from lensctl.library.session import open_session
+from lensctl.library.vectors import (
+    Header,
+    SearchFile,
+    cosines_of,
+    near_cosines,
+    pack_rows,
+    top_rows,
+)
 from support.photo_files import write_photo
 
 
@@ -86,6 +95,15 @@ def test_count_is_filled_whenever_enough_photos_exist(coloured, library, model):
     assert len(names(library, model, text="red", count=99)) == 15
     folder = Filters(folder=os.fsencode(coloured / "b"))
     assert len(names(library, model, text="red", count=6, filters=folder)) == 6
+
+
+def test_photos_that_may_not_be_shown_do_not_use_up_the_count(coloured, library, model, index):
+    for number in range(150):
+        plain(coloured / "many" / f"{number}.png", (250, number % 16, number // 16))
+    index(coloured)
+    index(coloured, exclude=("many",))
+    for mode in ("exact", "hnsw"):
+        assert names(library, model, text="red", count=3, mode=mode)[0] == "red.png"
 
 
 def test_excluded_photos_are_not_found(coloured, library, model, index):
@@ -266,26 +284,47 @@ def test_min_relevance_cuts(coloured, library, model):
     assert all(0 <= one.relevance <= 1 for one in everything)
 
 
-def test_hnsw_recall_on_clustered_vectors(tmp_path):
-    """recall@10 of hnswlib as it is set up here against exact search, 20,000 rows."""
-    from lensctl.library.hnsw import Graph
-    from lensctl.library.vectors import Header, SearchFile, cosines_of, top_rows
-
+def clustered_rows(count: int, dim: int = 64) -> np.ndarray:
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((200, 64))
-    rows = centres[rng.integers(0, 200, 20_000)] + 0.4 * rng.standard_normal((20_000, 64))
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f4")
-    packed = np.zeros((len(rows), 66), dtype="<f4")
-    packed[:, 2:] = rows
-    header = Header("lens", "target", 64, len(rows), 0, len(rows), 0, 0)
-    path = tmp_path / "rows.vec"
-    path.write_bytes(header.pack() + packed.tobytes())
-    file = SearchFile(path, header)
+    centres = rng.standard_normal((count // 100, dim))
+    rows = centres[rng.integers(0, len(centres), count)] + 0.4 * rng.standard_normal((count, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype("<f4")
+
+
+def search_file_of(rows: np.ndarray, path: Path) -> SearchFile:
+    header = Header("lens", "target", rows.shape[1], len(rows), 0, len(rows), 0, 0)
+    path.write_bytes(header.pack() + pack_rows(np.arange(len(rows)) + 1000, rows))
+    return SearchFile(path, header)
+
+
+def test_candidates_of_codes_and_of_the_graph_hold_the_nearest(tmp_path):
+    """The ten nearest of 20,000 rows are among the candidates that are then scored exactly."""
+    rows = clustered_rows(20_000)
+    file = search_file_of(rows, tmp_path / "rows.vec")
     graph = Graph(file)
-    hits = 0
-    for query in rows[rng.integers(0, len(rows), 100)]:
-        hits += len({*graph.nearest(query, 10)[0]} & {*top_rows(cosines_of(rows, query), 10)})
-    assert hits / 1000 >= 0.99
+    by_codes = by_graph = 0
+    for query in rows[:: len(rows) // 100]:
+        best = {*top_rows(cosines_of(rows, query), 10)}
+        by_codes += len({*top_rows(near_cosines(file.codes, query), 120)} & best)
+        by_graph += len({*graph.nearest(query, 120)[0]} & best)
+    assert by_codes >= 998
+    assert by_graph >= 990
+
+
+def test_codes_keep_ids_and_directions(tmp_path):
+    rows = clustered_rows(500) * np.linspace(0.01, 50, 500, dtype=np.float32)[:, None]
+    rows[7] = 0
+    file = search_file_of(rows, tmp_path / "rows.vec")
+    assert file.ids_at(slice(None)).tolist() == list(range(1000, 1500))
+    assert file.ids_at(np.array([3, 1])).tolist() == [1003, 1001]
+    kept = file.vectors_at(slice(None))
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    assert (kept[7] == 0).all()
+    agree = np.einsum("nd,nd->n", kept, unit)
+    agree[7] = 1
+    assert agree.min() > 0.9998
+    query = unit[3]
+    assert np.abs(near_cosines(file.codes, query) - unit @ query)[unit.any(axis=1)].max() < 0.01
 
 
 def test_another_version_of_the_model_is_told_apart_from_no_model(coloured, library):

@@ -63,7 +63,7 @@ def test_lines_that_mean_nothing_are_refused(line: str) -> None:
 
 @pytest.fixture(scope="module")
 def session(home: Path):
-    with open_session(Library(home / "library"), open_model("mini"), resident=True) as session:
+    with open_session(Library(home / "library"), open_model("mini")) as session:
         yield session
 
 
