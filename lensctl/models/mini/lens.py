@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
 from lensctl.models.mini.fusion import Fusion
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
@@ -75,32 +76,37 @@ class Lens:
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, T) unit: the meaning block alone."""
         matrix, bias = self.classifier
-        logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
+        with suited_to(len(embeddings)):
+            logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
         return unit(softmax(logits) ** np.float32(DAMPING))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, T) unit."""
         if self._words is None:
             raise RuntimeError("this lens was opened without its words")
-        return self._words.encode(texts)
+        with suited_to(len(texts)):
+            return self._words.encode(texts)
 
     def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
         """(N, E) and N instructions -> (N, D) unit: the target plus the words, as a sum."""
-        queries = self.make_targets(embeddings)
-        spoken = [row for row, words in enumerate(instructions) if words.strip()]
-        if not spoken:
-            return queries
-        queries[spoken] = self._fuse(queries[spoken], [instructions[row] for row in spoken])
+        with suited_to(len(embeddings)):
+            queries = self.make_targets(embeddings)
+            spoken = [row for row, words in enumerate(instructions) if words.strip()]
+            if spoken:
+                said = [instructions[row] for row in spoken]
+                queries[spoken] = self._fuse(queries[spoken], said)
         return queries
 
     def _fuse(self, targets: Floats, texts: list[str]) -> Floats:
         """(N, D) targets and N texts that say something -> (N, D)."""
-        votes = self.encode_texts(texts)
-        if self._fusion is None or self._words is None:
+        if self._words is None:
+            raise RuntimeError("this lens was opened without its words")
+        sentences, votes = self._words.read(texts)
+        if self._fusion is None:
             mixed = targets.copy()
             mixed[:, : votes.shape[1]] += self.share() * votes
             return unit(mixed)
-        return self._fusion(targets, self._words.sentences(texts), votes, self.share())
+        return self._fusion(targets, sentences, votes, self.share())
 
     def share(self) -> float:
         """The words' weight in units of a target, which has length one."""

@@ -40,6 +40,10 @@ class TextTower:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, 384) float32, unit length; "" is a sentence like any other."""
+        once = list(dict.fromkeys(texts))
+        if len(once) < len(texts):
+            place = {text: row for row, text in enumerate(once)}
+            return self.encode(once)[[place[text] for text in texts]]
         vectors = np.zeros((len(texts), WIDTH), dtype=np.float32)
         by_length: dict[int, list[int]] = {}
         ids = [self._ids(text) for text in texts]

@@ -49,8 +49,15 @@ class Words:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, 1000) float32, unit length."""
-        whole = self.sentences(texts)
-        named = unit(whole + self.sentences([bare(text) for text in texts]))
+        return self.read(texts)[1]
+
+    def read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """N texts -> their `sentences`, (N, 384), and what `encode` makes of them."""
+        sentences = self.sentences([*texts, *map(bare, texts)])
+        whole = sentences[: len(texts)]
+        return whole, self._votes(whole, unit(whole + sentences[len(texts) :]))
+
+    def _votes(self, whole: Floats, named: Floats) -> Floats:
         votes = {
             "synsets": self._synset_votes(named),
             "lemmas": self._lemma_votes(named),
@@ -58,7 +65,7 @@ class Words:
             "class_glosses": softmax(CLASS_SHARPNESS * named @ self._half("class_glosses").T),
             "linear": whole @ self._class_texts.T,
         }
-        total = np.zeros((len(texts), CLASSES), dtype=np.float32)
+        total = np.zeros((len(whole), CLASSES), dtype=np.float32)
         for name, weight in VOTES.items():
             total += np.float32(weight) * unit(votes[name])
         return unit(total)
