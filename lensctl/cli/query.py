@@ -81,9 +81,10 @@ def query(
 
 def _write_page(html: Path | None, asked: Asked, found: "list[Result]", *, open_page: bool) -> None:
     from lensctl.show.query_sheet import write_query_sheet
+    from lensctl.show.thumb_cache import user_cache
 
     path = html or _page_of_last_query()
-    write_query_sheet(path, asked.photo, asked.words, found)
+    write_query_sheet(path, asked.photo, asked.words, found, user_cache())
     note(f"wrote {path}")
     if open_page:
         import webbrowser

@@ -79,9 +79,6 @@ def print_thumbnails(results: "Sequence[Result]", first: int = 1) -> None:
     from lensctl.show.terminal_grid import can_show, print_grid
 
     if can_show(sys.stdout):
-        import platformdirs
+        from lensctl.show.thumb_cache import user_cache
 
-        from lensctl.show.thumb_cache import ThumbnailCache
-
-        folder = platformdirs.user_cache_path("lensctl") / "thumbnails"
-        print_grid(results, sys.stdout, ThumbnailCache(folder), first=first)
+        print_grid(results, sys.stdout, user_cache(), first=first)

@@ -189,13 +189,15 @@ class Conversation:
 
     def _write_page(self, path: Path) -> None:
         from lensctl.show.query_sheet import write_query_sheet
+        from lensctl.show.thumb_cache import user_cache
 
         turn = self._last()
         photo = turn.photos[0] if turn.photos else None
         if isinstance(photo, int):
             facts = self.session.catalog.describe([photo])
             photo = Path(os.fsdecode(facts[photo].path)) if photo in facts else None
-        write_query_sheet(path, photo, turn.search.words or turn.line, as_results(turn.matches))
+        title = turn.search.words or turn.line
+        write_query_sheet(path, photo, title, as_results(turn.matches), user_cache())
         note(f"wrote {path}")
 
     def _match(self, number: int) -> "Match":

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -26,11 +26,18 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from PIL import Image
 
+    from lensctl.show.thumb_cache import ThumbnailCache
+    from lensctl.show.thumbnail import Thumbnail
+
 __all__ = ["Chart", "Picture", "Section", "Series", "Table", "render_sheet", "write_sheet"]
 
 Mark = Literal["", "query", "good", "bad"]
 
 _MARK_WORDS = {"": "", "query": "query", "good": "match", "bad": "miss"}
+
+
+_READERS = 8
+"""Pictures read at once: where a disk is slow, it is waiting that takes the time."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class Picture:
         mark: "query", "good" (right) or "bad" (wrong): a coloured frame and a word.
         score: 0 to 1, shown as a number and a bar.
         label: the word of the mark, where it should not be "query", "match" or "miss".
+        content: names what a file shows, so that its small copy can be kept and found again.
         original: the photo that "open original" leads to; only for a sheet read on this machine.
     """
 
@@ -55,6 +63,7 @@ class Picture:
     score: float | None = None
     original: Path | None = None
     label: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,16 @@ class Section:
     rows: Sequence[Sequence[Picture | str]] = ()
 
 
+_Shrink = Callable[[Picture], "Thumbnail"]
+
+
 def render_sheet(
-    title: str, sections: Sequence[Section], *, subtitle: str = "", picture_side: int = 960
+    title: str,
+    sections: Sequence[Section],
+    *,
+    subtitle: str = "",
+    picture_side: int = 960,
+    kept: "ThumbnailCache | None" = None,
 ) -> str:
     """The page as one string.
 
@@ -92,10 +109,14 @@ def render_sheet(
         subtitle: a line under the title.
         picture_side: bound on the longer side of an embedded picture, in pixels. A picture of
             960 takes about 100 kB; a report with hundreds of them is better off with 320.
+        kept: copies of earlier runs, so that photos on a slow disk are read once.
     """
     style, script = _asset("sheet.css"), _asset("sheet.js")
-    with ThreadPoolExecutor() as readers:
-        prepared = [_prepare(section, picture_side, readers) for section in sections]
+    shrink = partial(_thumbnail, side=picture_side, kept=kept)
+    with ThreadPoolExecutor(_READERS) as readers:
+        prepared = [_prepare(section, shrink, readers) for section in sections]
+    if kept is not None:
+        kept.trim()
     return (
         _environment()
         .get_template("sheet.html")
@@ -117,12 +138,13 @@ def write_sheet(
     *,
     subtitle: str = "",
     picture_side: int = 960,
+    kept: "ThumbnailCache | None" = None,
 ) -> None:
     """Render and write the page: whole, or not at all. Raises OSError where it cannot be written.
 
     The file is readable by its owner only: it shows photos and says where they were taken.
     """
-    page = render_sheet(title, sections, subtitle=subtitle, picture_side=picture_side)
+    page = render_sheet(title, sections, subtitle=subtitle, picture_side=picture_side, kept=kept)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -171,8 +193,8 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _prepare(section: Section, side: int, readers: ThreadPoolExecutor) -> dict[str, Any]:
-    cell = partial(_cell, side=side)
+def _prepare(section: Section, shrink: _Shrink, readers: ThreadPoolExecutor) -> dict[str, Any]:
+    cell = partial(_cell, shrink=shrink)
     return {
         "heading": section.heading,
         "text": section.text,
@@ -183,13 +205,11 @@ def _prepare(section: Section, side: int, readers: ThreadPoolExecutor) -> dict[s
     }
 
 
-def _cell(cell: Picture | str, side: int) -> dict[str, Any]:
-    return {"words": cell} if isinstance(cell, str) else _picture_cell(cell, side)
+def _cell(cell: Picture | str, shrink: _Shrink) -> dict[str, Any]:
+    return {"words": cell} if isinstance(cell, str) else _picture_cell(cell, shrink)
 
 
-def _picture_cell(picture: Picture, side: int) -> dict[str, Any]:
-    from lensctl.show.thumbnail import make_thumbnail
-
+def _picture_cell(picture: Picture, shrink: _Shrink) -> dict[str, Any]:
     cell: dict[str, Any] = {
         "caption": picture.caption,
         "facts": dict(picture.facts),
@@ -201,7 +221,7 @@ def _picture_cell(picture: Picture, side: int) -> dict[str, Any]:
         "problem": "",
     }
     try:
-        thumbnail = make_thumbnail(picture.image, side)
+        thumbnail = shrink(picture)
     except PhotoError as error:
         cell["problem"] = error.what
         return cell
@@ -212,6 +232,18 @@ def _picture_cell(picture: Picture, side: int) -> dict[str, Any]:
         "height": thumbnail.height,
     }
     return cell
+
+
+def _thumbnail(picture: Picture, *, side: int, kept: "ThumbnailCache | None") -> "Thumbnail":
+    """An embedded picture; by way of the kept copy where that is large enough."""
+    from lensctl.show.thumb_cache import KEPT_SIDE
+    from lensctl.show.thumbnail import make_thumbnail, read_thumbnail
+
+    image = picture.image
+    if kept is None or not picture.content or not isinstance(image, Path) or side > KEPT_SIDE:
+        return make_thumbnail(image, side)
+    copy = kept.copy_of(image, picture.content)
+    return read_thumbnail(copy) if side == KEPT_SIDE else make_thumbnail(copy, side)
 
 
 def _table_cells(table: Table) -> dict[str, Any]:

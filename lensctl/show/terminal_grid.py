@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lensctl.errors import PhotoError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
 
-_THUMBNAIL_SIDE = 512
+_DRAWN_SIDE = 512
 _CELL_COLUMNS = 24
 _GAP_COLUMNS = 2
 _READERS = 8
@@ -130,20 +131,15 @@ def _fit(picture: "Image.Image", width: int, height: int) -> "Image.Image":
 
 
 def _thumbnail(result: Result, cache: ThumbnailCache) -> "Image.Image | None":
-    from pathlib import Path
-
     from PIL import Image
 
-    from lensctl.show.thumbnail import make_thumbnail
-
-    def make() -> bytes:
-        return make_thumbnail(Path(os.fsdecode(result.path)), _THUMBNAIL_SIDE).jpeg
-
     try:
-        jpeg = cache.get(result.content_hash.hex(), make) if result.content_hash else make()
+        jpeg = cache.copy_of(Path(os.fsdecode(result.path)), result.content_hash.hex())
     except PhotoError:
         return None
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+    picture = Image.open(io.BytesIO(jpeg))
+    picture.draft("RGB", (_DRAWN_SIDE, _DRAWN_SIDE))
+    return picture.convert("RGB")
 
 
 @cache

@@ -1,14 +1,24 @@
-"""Thumbnails kept between runs: private, bounded, and safe to delete."""
+"""Small copies of photos kept between runs: private, bounded, and safe to delete.
+
+One copy of each photo serves the terminal and the pages for the browser: a photo on a slow disk is
+read once.
+"""
 
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-MAX_BYTES = 128 << 20
-"""Some 4,000 thumbnails."""
+from lensctl.show.thumbnail import make_thumbnail
+
+KEPT_SIDE = 960
+"""Bound on the longer side of a kept copy, in pixels."""
+
+MAX_BYTES = 256 << 20
+"""Some 2,500 copies."""
 
 _KEEP_SHARE = 0.8
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 class ThumbnailCache:
@@ -26,6 +36,25 @@ class ThumbnailCache:
         self.folder = folder
         self.max_bytes = max_bytes
         self._added = False
+
+    def copy_of(self, photo: Path, content: str) -> bytes:
+        """JPEG of at most `KEPT_SIDE` pixels, upright, without metadata. Raises PhotoError.
+
+        Args:
+            content: names what the photo shows; empty where it is not known, then nothing is kept.
+        """
+
+        def make() -> bytes:
+            return make_thumbnail(photo, KEPT_SIDE).jpeg
+
+        if not content:
+            return make()
+        key = f"{content}-{KEPT_SIDE}"
+        copy = self.get(key, make)
+        if copy.startswith(_JPEG_START) and copy.endswith(_JPEG_END):
+            return copy
+        (self.folder / f"{key}.jpg").unlink()  # not what was written there
+        return self.get(key, make)
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
         """The kept thumbnail, or the one that `make` makes, which is then kept.
@@ -68,3 +97,10 @@ class ThumbnailCache:
         except OSError:
             return
         self._added = True
+
+
+def user_cache() -> ThumbnailCache:
+    """In the user's cache folder."""
+    import platformdirs
+
+    return ThumbnailCache(platformdirs.user_cache_path("lensctl") / "thumbnails")

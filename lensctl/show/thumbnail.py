@@ -31,6 +31,14 @@ def make_thumbnail(source: "Path | bytes | Image.Image", side: int) -> Thumbnail
     return Thumbnail(buffer.getvalue(), small.width, small.height)
 
 
+def read_thumbnail(jpeg: bytes) -> Thumbnail:
+    """One that was made before."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+        return Thumbnail(jpeg, image.width, image.height)
+
+
 def shrink(source: "Path | bytes | Image.Image", side: int) -> "Image.Image":
     """An upright RGB image with the longer side at most `side`. Raises PhotoError."""
     from lensctl.photos.decode import decode

@@ -18,6 +18,7 @@ from lensctl.show.sheet import (
     render_sheet,
     write_sheet,
 )
+from lensctl.show.thumb_cache import ThumbnailCache
 from support.browser import open_browser
 
 TAKEN = "document.title='taken'"
@@ -245,3 +246,16 @@ for (const e of document.querySelectorAll('header *, main *, footer *')) {
 }
 return found;
 """
+
+
+@pytest.mark.parametrize("side", [960, 320])
+def test_a_photo_whose_copy_is_kept_is_not_read_again(tmp_path: Path, side: int) -> None:
+    photo = tmp_path / "photo.png"
+    _photo("teal", (2000, 1000)).save(photo)
+    kept = ThumbnailCache(tmp_path / "thumbs")
+    sections = [Section("A", pictures=[Picture(photo, content="ab")])]
+    page = render_sheet("A", sections, picture_side=side, kept=kept)
+    photo.unlink()
+    assert render_sheet("A", sections, picture_side=side, kept=kept) == page
+    assert f'width="{side}"' in page
+    assert "empty" not in page.partition("</style>")[2]

@@ -128,3 +128,13 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     cache = ThumbnailCache(tmp_path / "file" / "thumbs")
     assert cache.get("a", lambda: b"made") == b"made"
     cache.trim()
+
+
+def test_a_damaged_copy_is_made_again(home: Path, tmp_path: Path) -> None:
+    cache = ThumbnailCache(tmp_path / "thumbs")
+    photo = home / "photos" / "coffee.jpg"
+    copy = cache.copy_of(photo, "ab")
+    (kept,) = cache.folder.iterdir()
+    kept.write_bytes(copy[:-100])
+    assert cache.copy_of(photo, "ab") == copy
+    assert kept.read_bytes() == copy
