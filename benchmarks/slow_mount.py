@@ -1,4 +1,4 @@
-"""A folder that is as slow as a disk of old: FUSE, with a time for every request and for every byte.
+"""A folder that is as slow as a disk of old: FUSE, with a time for every request and every byte.
 
 The kernel asks; the answer waits as a single disk arm would make it wait: one request at a time,
 `seek` seconds wherever the next byte is not the one after the last, and a bound on the bytes per
@@ -20,6 +20,8 @@ try:
 except ImportError:
     sys.exit("this benchmark needs FUSE: pip install mfusepy, and libfuse of the system")
 
+_FACTS = ("st_mode", "st_nlink", "st_uid", "st_gid", "st_size", "st_ino")
+_TIMES = ("st_atime", "st_mtime", "st_ctime")
 _REMEMBERED = 3600
 """Seconds for which the kernel remembers names; every mount begins with no memory."""
 
@@ -36,7 +38,7 @@ class SlowDisk(fuse.Operations):
     use_ns = True
 
     def __init__(self, folder: Path, seek: float, speed: float) -> None:
-        self._folder = str(folder)
+        self._folder = folder
         self._seek = seek
         self._speed = speed
         self._arm = threading.Lock()
@@ -48,22 +50,18 @@ class SlowDisk(fuse.Operations):
             self._place = (place[0], place[1] + size)
             time.sleep(seconds)
 
-    def _path(self, path: str) -> str:
-        return self._folder + path
+    def _path(self, path: str) -> Path:
+        return self._folder / path.lstrip("/")
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         self._wait((-1, 0), 0)
         status = os.lstat(self._path(path))
-        names = ("mode", "nlink", "uid", "gid", "size", "ino")
-        facts = {f"st_{name}": getattr(status, f"st_{name}") for name in names}
-        times = {
-            f"st_{name}": getattr(status, f"st_{name}_ns") for name in ("atime", "mtime", "ctime")
-        }
-        return {**facts, **times}
+        facts = {name: getattr(status, name) for name in _FACTS}
+        return {**facts, **{name: getattr(status, f"{name}_ns") for name in _TIMES}}
 
     def readdir(self, path: str, fh: int) -> list[str]:
         self._wait((-2, 0), 0)
-        return [".", "..", *os.listdir(self._path(path))]
+        return [".", "..", *(one.name for one in self._path(path).iterdir())]
 
     def open(self, path: str, flags: int) -> int:
         return os.open(self._path(path), flags)
@@ -99,33 +97,33 @@ class SlowDisk(fuse.Operations):
 
     def rename(self, old: str, new: str) -> int:
         self._wait((-5, 0), 0)
-        os.rename(self._path(old), self._path(new))
+        self._path(old).rename(self._path(new))
         return 0
 
     def link(self, target: str, source: str) -> int:
         raise OSError(errno.ENOTSUP, "no hard links here")
 
     def symlink(self, target: str, source: str) -> int:
-        os.symlink(source, self._path(target))
+        self._path(target).symlink_to(source)
         return 0
 
     def readlink(self, path: str) -> str:
-        return os.readlink(self._path(path))
+        return str(self._path(path).readlink())
 
     def unlink(self, path: str) -> int:
-        os.unlink(self._path(path))
+        self._path(path).unlink()
         return 0
 
     def mkdir(self, path: str, mode: int) -> int:
-        os.mkdir(self._path(path), mode)
+        self._path(path).mkdir(mode)
         return 0
 
     def rmdir(self, path: str) -> int:
-        os.rmdir(self._path(path))
+        self._path(path).rmdir()
         return 0
 
     def chmod(self, path: str, mode: int) -> int:
-        os.chmod(self._path(path), mode)
+        self._path(path).chmod(mode)
         return 0
 
 

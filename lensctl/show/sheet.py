@@ -36,6 +36,7 @@ Mark = Literal["", "query", "good", "bad"]
 _MARK_WORDS = {"": "", "query": "query", "good": "match", "bad": "miss"}
 
 
+_LONG_CELL = 30
 _READERS = 8
 """Pictures read at once: where a disk is slow, it is waiting that takes the time."""
 
@@ -247,15 +248,24 @@ def _thumbnail(picture: Picture, *, side: int, kept: "ThumbnailCache | None") ->
 
 
 def _table_cells(table: Table) -> dict[str, Any]:
-    numeric = [
-        all(_is_number(row[column]) for row in table.rows) for column in range(len(table.header))
-    ]
-    return {"header": table.header, "rows": table.rows, "numeric": numeric}
+    columns = [[row[number] for row in table.rows] for number in range(len(table.header))]
+    return {"header": table.header, "rows": table.rows, "kinds": [_kind(one) for one in columns]}
+
+
+def _kind(cells: Sequence[str]) -> str:
+    """ "number" for a column set to the right, "long" for one that must not be squeezed."""
+    if all(_is_number(text) for text in cells):
+        return "number"
+    return "long" if any(len(text) > _LONG_CELL for text in cells) else ""
 
 
 def _is_number(text: str) -> bool:
+    """Whether a cell reads as a number, with its spread or unit: 1,000, 45.6 ± 1.2, 12 %, –."""
+    if text.strip() in {"", "-", "–", "—"}:
+        return True
     try:
-        float(text.replace(",", "").replace("±", "").rstrip("% ") or "nan")
+        for part in text.replace(",", "").split("±"):
+            float(part.strip().rstrip("% "))
     except ValueError:
-        return text.strip() in {"-", "–", "—"}
+        return False
     return True

@@ -259,3 +259,40 @@ def test_a_photo_whose_copy_is_kept_is_not_read_again(tmp_path: Path, side: int)
     assert render_sheet("A", sections, picture_side=side, kept=kept) == page
     assert f'width="{side}"' in page
     assert "empty" not in page.partition("</style>")[2]
+
+
+@pytest.mark.parametrize("width", [390, 1180, 1900])
+def test_words_in_tables_stay_whole(browser: Chrome, tmp_path: Path, width: int) -> None:
+    """No cell is narrower than its longest word; what does not fit is scrolled."""
+    header = ["method", *(f"photograph to cartoon {number}" for number in range(9)), "comment"]
+    comment = "a sentence about the method that is somewhat longer than the others"
+    table = Table(header, [["MagicLens", *(f"{n}.25 ± 0.3" for n in range(9)), comment]])
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        _open(browser, tmp_path, Section("Scores", table=table))
+        broken = browser.execute_script(_BROKEN_WORDS)
+        page = browser.execute_script("return document.documentElement.scrollWidth")
+        comment_width = browser.execute_script(
+            "return document.querySelector('td:last-child').clientWidth"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert broken == []
+    assert page <= width
+    assert comment_width > 200
+
+
+_BROKEN_WORDS = """
+const broken = [];
+for (const cell of document.querySelectorAll('th, td')) {
+  const text = cell.firstChild;
+  for (const word of cell.textContent.matchAll(/\\S+/g)) {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    if (range.getClientRects().length > 1) broken.push(word[0]);
+  }
+}
+return broken;
+"""
