@@ -11,6 +11,7 @@ folder with as many rows.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -27,36 +28,52 @@ from lensctl.library.catalog import from_floats
 from lensctl.library.library import Library
 from lensctl.library.recorder import Recorder, signed
 from lensctl.library.vectors import refresh_search_files
+from lensctl.models.interface import ModelInfo
 from lensctl.models.registry import open_model
 
 _BLOCK = 10_000
 _CLUSTERS = 1000
 
 
+Place = tuple[bytes, int, int, int, int, int]
+"""(path, size, mtime_ns, device, inode, content id) of a photo."""
+
+
+def library_folder(folder: Path, model_name: str, photos: int) -> Path:
+    """Where the library of so many photos lies."""
+    return folder / f"library-{Path(model_name).name}-{photos}"
+
+
 def make_library(folder: Path, model_name: str, photos: int) -> Path:
     """A library of `photos` rows, and the one real photo in it; returns the photo's path."""
     photo = folder / "query.jpg"
-    noise = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
-    library = Library(folder / f"library-{model_name}-{photos}")
+    library = Library(library_folder(folder, model_name, photos))
     if library.exists():
         return photo
     folder.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
     Image.fromarray(noise // 8 * 2 + 60).save(photo, quality=90)
+    places = (_place(folder, number, photo) for number in range(1, photos + 1))
+    fill(library, model_name, folder, places)
+    return photo
+
+
+def fill(library: Library, model_name: str, root: Path, places: Iterator[Place]) -> None:
+    """A library of photos that are said to lie at these places; content ids count from 1."""
     model = open_model(model_name)
     with library.writing() as recorder:
         lens = recorder.register(model.info)
         recorder.set_fact("model", model_name)
-        recorder.root_for(os.fsencode(folder))
-        for start in range(0, photos, _BLOCK):
+        recorder.root_for(os.fsencode(root))
+        while block := list(itertools.islice(places, _BLOCK)):
             with recorder.transaction():
-                _write_block(recorder, lens.lens_id, model.info, folder, start, photos, photo)
+                _write_block(recorder, model.info, block)
         side = model.query_side()
         refresh_search_files(library.search_folder, recorder, lens, model.info, side.text_keys)
-    return photo
 
 
-def _write_block(recorder: Recorder, lens_id, info, folder, start, photos, photo) -> None:  # type: ignore[no-untyped-def]
-    ids = range(start + 1, min(start + _BLOCK, photos) + 1)
+def _write_block(recorder: Recorder, info: ModelInfo, places: list[Place]) -> None:
+    ids = [place[-1] for place in places]
     sql = recorder.connection.executemany
     contents = [(i, i.to_bytes(16, "big"), "JPEG", 4000, 3000, _taken(i), "Pixel 8") for i in ids]
     sql(
@@ -67,17 +84,17 @@ def _write_block(recorder: Recorder, lens_id, info, folder, start, photos, photo
     sql(
         "INSERT INTO photos (root_id, path, size, mtime_ns, device, inode, content_id, state)"
         " VALUES (1, ?, ?, ?, ?, ?, ?, 'present')",
-        [_place(folder, i, photo) for i in ids],
+        places,
     )
-    embeddings = clustered(info.embedding_dim, len(ids), start)
+    embeddings = clustered(info.embedding_dim, len(ids), ids[0])
     sql(
         "INSERT INTO embeddings (encoder_id, content_id, vector, precision, device)"
         " VALUES (1, ?, ?, 'fp32', 'cpu')",
         ((i, from_floats(v * 10)) for i, v in zip(ids, embeddings, strict=True)),
     )
-    targets = clustered(info.target_dim, len(ids), start)
+    targets = clustered(info.target_dim, len(ids), ids[0])
     sql(
-        f"INSERT INTO targets (lens_id, content_id, vector) VALUES ({lens_id}, ?, ?)",
+        "INSERT INTO targets (lens_id, content_id, vector) VALUES (1, ?, ?)",
         ((i, from_floats(v)) for i, v in zip(ids, targets, strict=True)),
     )
 
@@ -86,7 +103,7 @@ def _taken(number: int) -> str:
     return f"{2005 + number % 20}-{number % 12 + 1:02}-{number % 28 + 1:02}T12:00:00"
 
 
-def _place(folder: Path, number: int, photo: Path) -> tuple[bytes, int, int, int, int, int]:
+def _place(folder: Path, number: int, photo: Path) -> Place:
     if number == 1:
         status = photo.stat()
         device, inode = signed(status.st_dev), signed(status.st_ino)
@@ -133,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.folder.resolve()
     photo = make_library(folder, options.model, options.photos)
-    library = folder / f"library-{options.model}-{options.photos}"
+    library = library_folder(folder, options.model, options.photos)
     outside = folder / "outside.jpg"
     Image.open(photo).rotate(180).save(outside, quality=90)
     commands = list(_ours(library, photo, outside))

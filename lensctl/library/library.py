@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 CATALOG = "catalog.sqlite"
 
+_PAGE_BYTES = 16_384
+"""A vector takes some kilobytes: pages of SQLite's usual 4096 bytes would stay half empty."""
+
 
 class Library:
     """A library's folder, and the way to its catalog."""
@@ -95,6 +98,7 @@ class Library:
         for leftover in self.folder.glob(f"{new.name}*"):
             leftover.unlink()
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             _open_recorder(connection).migrate()
         new.replace(self.catalog_path)
 
