@@ -11,9 +11,9 @@ import typer
 from lensctl.cli.opening import existing_library, model_for
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.search_options import FolderOption
-from lensctl.cli.terminal import count, note
+from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
-from lensctl.show.names import show_path
+from lensctl.show.names import show_path, show_short_path
 
 if TYPE_CHECKING:
     from lensctl.library.duplicates import Group, PhotoCopy
@@ -60,7 +60,7 @@ def duplicates(
         _print(groups)
     if html is not None and groups:
         _write_page(html, groups)
-    note(f"{count(len(groups), 'group')}, {wasted_bytes(groups) / 1e6:,.1f} MB beyond one of each")
+    note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
     if not groups:
         sys.exit(1)
 
@@ -97,15 +97,16 @@ def _perceptual_hash(photo: "PhotoCopy") -> int | None:
 
 
 def _print(groups: "list[Group]") -> None:
+    name = show_short_path if sys.stdout.isatty() else show_path
     for group in groups:
         print(f"{group.kind}, {count(len(group.photos), 'photo')}")
         for number, photo in enumerate(group.photos):
             mark = "keep" if number == 0 else "    "
-            print(f"  {mark}  {show_path(photo.path)}  ({_told(photo)})")
+            print(f"  {mark}  {name(photo.path)}  ({_told(photo)})")
 
 
 def _told(photo: "PhotoCopy") -> str:
-    return f"{photo.width} x {photo.height} {photo.format}, {photo.size / 1e6:,.2f} MB"
+    return f"{photo.width} × {photo.height} {photo.format}, {file_size(photo.size)}"
 
 
 def _print_paths(groups: "list[Group]", end: bytes) -> None:
@@ -142,8 +143,11 @@ def _write_page(html: Path, groups: "list[Group]") -> None:
             pictures=[
                 Picture(
                     Path(os.fsdecode(photo.path)),
-                    show_path(photo.path),
-                    {"size": _told(photo)},
+                    show_path(os.path.basename(photo.path)),
+                    {
+                        "folder": show_short_path(os.path.dirname(photo.path)),
+                        "size": _told(photo),
+                    },
                     mark="good" if number == 0 else "",
                     label="keep" if number == 0 else "",
                 )

@@ -79,7 +79,7 @@ def index(
             "there is nothing to index yet", next_step="name a folder: lensctl index ~/Photos"
         )
     options = index_options(settings, retry_errors=retry_errors, batch_size=batch_size)
-    with GracefulStop() as stop, IndexProgress(stop, quiet) as progress:
+    with GracefulStop() as stop, IndexProgress(stop, quiet=quiet) as progress:
         name = model_name(place, settings.model)
         indexer = Indexer(place, open_model(name), name, options, progress)
         summary = indexer.run([absolute(folder) for folder in chosen])
@@ -125,11 +125,17 @@ def require_folder(place: "Library", folder: Path) -> Path:
 
 
 class IndexProgress:
-    """The progress bar: on a terminal only, and gone when the work is done."""
+    """The progress bar: on a terminal only, and gone when the work is done.
 
-    def __init__(self, stop: GracefulStop, quiet: bool) -> None:
+    Args:
+        quiet: no bar, no words.
+        brief: a bar, no words.
+    """
+
+    def __init__(self, stop: GracefulStop, *, quiet: bool = False, brief: bool = False) -> None:
         self._stop = stop
         self._quiet = quiet
+        self._brief = brief
         self._bar: tqdm | None = None
 
     def __enter__(self) -> "IndexProgress":
@@ -140,13 +146,13 @@ class IndexProgress:
             self._bar.close()
 
     def scanning(self, folder: bytes) -> None:
-        if not self._quiet and sys.stderr.isatty():
+        if not self._quiet and not self._brief and sys.stderr.isatty():
             note(f"looking through {show_path(folder)}")
 
     def encoding(self, photos: int, seconds_per_photo: float) -> None:
         from tqdm import tqdm
 
-        if not self._quiet:
+        if not self._quiet and not self._brief:
             least = duration(photos * seconds_per_photo)
             note(f"{count(photos, 'photo')} to read; encoding alone takes about {least}")
         if self._bar is not None:
@@ -165,6 +171,20 @@ class IndexProgress:
 
 def print_summary(summary: "IndexSummary") -> None:
     """One line on stdout; what went wrong on stderr."""
+    found, changes = count(summary.found, "photo"), told_changes(summary)
+    print(f"{found} found: {changes} ({duration(summary.seconds)})")
+    for path in summary.offline_folders:
+        note(
+            f"offline: {show_path(path)}: missing or empty, nothing was forgotten"
+            f" (if its photos are gone for good: lensctl forget)"
+        )
+    print_problems(summary)
+    if summary.stopped:
+        note("stopped; run the command again to go on")
+
+
+def told_changes(summary: "IndexSummary") -> str:
+    """ "12 encoded, 3 gone", or "nothing new"."""
     parts = [
         (summary.encoded, "encoded"),
         (summary.linked, "known by content"),
@@ -174,17 +194,13 @@ def print_summary(summary: "IndexSummary") -> None:
         (summary.offline, "offline"),
         (len(summary.unreadable), "unreadable"),
     ]
-    told = ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing new"
-    print(f"{count(summary.found, 'photo')} found: {told} ({duration(summary.seconds)})")
-    for path in summary.offline_folders:
-        note(
-            f"offline: {show_path(path)}: missing or empty, nothing was forgotten"
-            f" (if its photos are gone for good: lensctl forget)"
-        )
+    return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing new"
+
+
+def print_problems(summary: "IndexSummary") -> None:
+    """What could not be read, on stderr, with reasons."""
     _list("could not be read", summary.unreadable)
     _list("skipped", summary.skipped)
-    if summary.stopped:
-        note("stopped; run the command again to go on")
 
 
 def _list(what: str, rows: list[tuple[bytes, str]]) -> None:

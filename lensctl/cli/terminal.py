@@ -16,6 +16,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def file_size(size: int) -> str:
+    """ "12 kB", "3.4 MB", "1,200.0 MB"."""
+    return f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:,.1f} MB"
+
+
 def prepare_places() -> None:
     """Say that names of places take a moment, the first time they are needed."""
     from lensctl.photos.places import is_ready

@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensctl.cli.index import IndexProgress, index_options, print_summary, require_folder
+from lensctl.cli.index import (
+    IndexProgress,
+    index_options,
+    print_problems,
+    require_folder,
+    told_changes,
+)
 from lensctl.cli.opening import model_name
 from lensctl.cli.options import DeviceOption, LibraryOption, ModelOption, PrecisionOption
-from lensctl.cli.terminal import GracefulStop, note
+from lensctl.cli.terminal import GracefulStop, count, duration, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import LibraryBusyError, NoLibraryError, StorageError
-from lensctl.show.names import show_path
+from lensctl.show.names import show_short_path
 
 if TYPE_CHECKING:
     from lensctl.library.index_run import IndexSummary
@@ -70,7 +76,13 @@ def watch(
 
 
 def _say(what: str, folder: bytes) -> None:
-    note(f"{show_path(folder)}: {what}")
+    note(f"{_now()}  {show_short_path(folder)}: {what}")
+
+
+def _now() -> str:
+    from datetime import datetime
+
+    return f"{datetime.now():%H:%M:%S}"
 
 
 def _indexed_folders(place: "Library") -> list[bytes]:
@@ -95,7 +107,7 @@ def _follow(
     away: list[bytes] = []
     while folders := watched.wait(lambda: stop.signal != 0):
         try:
-            with IndexProgress(stop, quiet=False) as progress:
+            with IndexProgress(stop, brief=True) as progress:
                 indexer = Indexer(place, model, name, index_options(settings), progress)
                 summary = indexer.run(folders)
             _tell(summary, folders, away)
@@ -113,6 +125,10 @@ def _tell(summary: "IndexSummary", folders: list[bytes], away: list[bytes]) -> N
     """
     news = (summary.encoded, summary.linked, summary.moved, summary.gone, summary.excluded)
     if any(news) or summary.unreadable or summary.offline_folders != away:
-        note(", ".join(show_path(folder) for folder in folders))
-        print_summary(summary)
+        names = ", ".join(show_short_path(folder) for folder in folders)
+        kept = "; nothing was forgotten" if summary.offline_folders else ""
+        found = count(summary.found, "photo")
+        time = duration(summary.seconds)
+        print(f"{_now()}  {names}: {told_changes(summary)}{kept}; {found} seen ({time})")
+        print_problems(summary)
         sys.stdout.flush()

@@ -163,15 +163,15 @@ def test_a_library_is_kept_current(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     write_photo(photos / "0.png", 0)
     with _watching(tmp_path, photos) as process:
-        assert "1 photo found: 1 encoded" in process.stdout.readline()
+        assert "photos: 1 encoded; 1 photo seen" in process.stdout.readline()
         write_photo(photos / "new" / "1.png", 1)
         assert "1 encoded" in process.stdout.readline()
         shutil.copy(photos / "0.png", photos / "copy.png")
         assert "1 known by content" in process.stdout.readline()
         photos.rename(tmp_path / "unmounted")
-        assert "nothing new" not in process.stdout.readline()
+        assert "3 offline; nothing was forgotten" in process.stdout.readline()
         assert '"searchable": 3' in run_in(tmp_path, "status", "--json").stdout
     _, err = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "nothing was forgotten" in err
+    assert "away; waiting for it to come back" in err

@@ -1,10 +1,12 @@
 """A real pseudo-terminal with an emulator behind it that answers what programs ask."""
 
+import contextlib
 import os
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pexpect
 import pyte
@@ -13,20 +15,22 @@ DEVICE_ATTRIBUTES = b"\x1b[c"
 CELL_SIZE = b"\x1b[16t"
 CURSOR = b"\x1b[6n"
 _SIZE = ("COLUMNS", "LINES")
-_PICTURE = re.compile(rb"\x1b[P_\]].*?\x1b\\", re.DOTALL)
+_PICTURE = re.compile(rb"\x1b[P_].*?\x1b\\|\x1b\].*?(?:\x07|\x1b\\)", re.DOTALL)
 _QUESTION = re.compile(
     rb"\x1b\]11;\?\x1b\\|\x1b\[c|\x1b\[16t|\x1b\[6n|\x1b_G[^\x1b]*a=q[^\x1b]*\x1b\\"
 )
 
 
 class Terminal:
-    """Runs `lensctl` in a window of its own.
+    """Runs `lensctl`, or another program, in a window of its own.
 
     Args:
-        arguments: after `lensctl`.
+        arguments: after `lensctl`, or the other program.
         environment: replaces variables of ours.
         graphics: what the emulator says it can do: "", "sixel" or "kitty".
         background: as the emulator tells it, "rrrr/gggg/bbbb"; "" where it keeps silent.
+        program: what to run.
+        folder: to run it in.
     """
 
     def __init__(
@@ -37,6 +41,8 @@ class Terminal:
         size: tuple[int, int] = (40, 100),
         graphics: str = "",
         background: str = "",
+        program: Sequence[str] = (sys.executable, "-m", "lensctl"),
+        folder: Path | None = None,
     ) -> None:
         self._graphics = graphics
         self._background = background
@@ -49,8 +55,9 @@ class Terminal:
         ours = {name: value for name, value in os.environ.items() if name not in _SIZE}
         colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.process = pexpect.spawn(
-            sys.executable,
-            ["-m", "lensctl", *arguments],
+            program[0],
+            [*program[1:], *arguments],
+            cwd=folder,
             env={**ours, **colours, **environment},
             dimensions=size,
             timeout=60,
@@ -64,13 +71,21 @@ class Terminal:
         """Read until some text is on the screen, so many times; returns the screen."""
         end = time.monotonic() + seconds
         while self.text().count(text) < occurrences:
-            if time.monotonic() > end or not self._read():
+            if time.monotonic() > end or not self._read_or_fail():
                 raise AssertionError(f"{text!r} never came; the screen:\n{self.text()}")
         return self.text()
 
+    def pause(self, seconds: float) -> None:
+        """Read what comes within so many seconds."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            with contextlib.suppress(pexpect.TIMEOUT):
+                if not self._read(left):
+                    return
+
     def wait_for_exit(self) -> int:
         """Read to the end; the exit status."""
-        while self._read():
+        while self._read_or_fail():
             pass
         self.process.close()
         return int(self.process.exitstatus or 0)
@@ -83,13 +98,18 @@ class Terminal:
         ]
         return "\n".join([*lines, *(line.rstrip() for line in self.screen.display)])
 
-    def _read(self) -> bool:
+    def _read_or_fail(self) -> bool:
         try:
-            data = self.process.read_nonblocking(65536, timeout=30)
-        except pexpect.EOF:
-            return False
+            return self._read(30)
         except pexpect.TIMEOUT:
             raise AssertionError(f"nothing more came; the screen:\n{self.text()}") from None
+
+    def _read(self, seconds: float) -> bool:
+        """Read some output, answer its questions; False at the end. Raises pexpect.TIMEOUT."""
+        try:
+            data = self.process.read_nonblocking(65536, timeout=seconds)
+        except pexpect.EOF:
+            return False
         self.raw += data
         self._feed(data)
         self._answer()
