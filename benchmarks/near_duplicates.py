@@ -1,15 +1,17 @@
 """How far apart perceptual hashes of edited and of different photos are, and how fast they group.
 
-    python benchmarks/near_duplicates.py FOLDER... [--hashes 100000 1000000]
+    python benchmarks/near_duplicates.py [FOLDER...] [--hashes 100000 1000000] [--library LIBRARY]
 
 For every photo below the folders: the bits in which its hash differs after each edit. Between all
 pairs of photos: how many lie within each distance. Then the time to group random hashes of which a
-tenth has a near copy.
+tenth has a near copy; and the time that `lensctl duplicates` takes to find candidates in a library,
+by the vectors of all its photos (large_library.py makes one). Memory is the peak of the process.
 """
 
 import argparse
 import io
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from lensctl.errors import PhotoError
+from lensctl.library.duplicates import PhotoCopy, near_groups
+from lensctl.library.library import Library
+from lensctl.library.session import open_session
+from lensctl.models.registry import open_model
 from lensctl.photos.decode import decode
 from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near, perceptual_hash
 from lensctl.photos.scan import FoundPhoto, ScanRules, scan
@@ -81,19 +87,47 @@ def report_speed(count: int) -> None:
     hashes[-(count // 10) :] = hashes[: count // 10] ^ np.uint64(0b1000100010001)
     start = time.perf_counter()
     groups = group_near(hashes.tolist())
-    print(f"{count} hashes: {len(groups)} groups in {time.perf_counter() - start:.1f} s")
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{count} hashes: {len(groups)} groups in {seconds:.1f} s; peak {peak:.0f} MB")
+
+
+def report_candidates(place: Path, model: str) -> None:
+    """All of `lensctl duplicates` but reading the candidates: a photo's hash is its number."""
+    with open_session(Library(place), open_model(model)) as session:
+        lens = session.catalog.lens(session.model.info)
+        assert lens is not None
+        file = session.searcher.file(lens, "target")
+        start = time.perf_counter()
+        read: list[int] = []
+
+        def hash_of(photo: PhotoCopy) -> int:
+            read.append(photo.content_id)
+            return photo.content_id * 0x9E3779B97F4A7C15 % 2**64
+
+        near_groups(session.catalog, file, hash_of)
+        seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{file.header.rows} photos compared by vectors in {seconds:.1f} s:"
+        f" {len(read)} candidates; peak {peak:.0f} MB"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--hashes", nargs="*", type=int, default=[100_000])
+    parser.add_argument("--library", type=Path)
+    parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
-    images = photos(arguments.folders)
-    hashes = [perceptual_hash(image) for image in images]
-    print(f"{len(images)} photos")
-    report_edits(images, hashes)
-    report_pairs(hashes)
+    if images := photos(arguments.folders):
+        hashes = [perceptual_hash(image) for image in images]
+        print(f"{len(images)} photos")
+        report_edits(images, hashes)
+        report_pairs(hashes)
+    if arguments.library:
+        report_candidates(arguments.library, arguments.model)
     for count in arguments.hashes:
         report_speed(count)
 

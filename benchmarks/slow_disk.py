@@ -84,7 +84,7 @@ def run(place: Path, *arguments: str) -> float:
         env={**os.environ, **environment_of(place)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        check=True,
+        check=arguments[0] != "duplicates",  # which ends with 1 where there are none
     )
     return time.monotonic() - started
 

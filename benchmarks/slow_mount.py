@@ -2,7 +2,8 @@
 
 The kernel asks; the answer waits as a single disk arm would make it wait: one request at a time,
 `seek` seconds wherever the next byte is not the one after the last, and a bound on the bytes per
-second. Needs libfuse and `pip install mfusepy` (ISC licence); on most systems no rights of root.
+second. What is written waits where it is synced only. Needs libfuse and `pip install mfusepy` (ISC
+licence), on most systems no rights of root.
 """
 
 import contextlib
@@ -43,6 +44,7 @@ class SlowDisk(fuse.Operations):
         self._speed = speed
         self._arm = threading.Lock()
         self._place: tuple[int, int] = (0, 0)
+        self._unwritten: dict[int, int] = {}
 
     def _wait(self, place: tuple[int, int], size: int) -> None:
         with self._arm:
@@ -76,14 +78,17 @@ class SlowDisk(fuse.Operations):
         return data
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-        self._wait((fh, offset), len(data))
+        # A system keeps what is written in memory and brings it to the disk when it likes.
+        with self._arm:
+            self._unwritten[fh] = self._unwritten.get(fh, 0) + len(data)
         return os.pwrite(fh, data, offset)
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
-        self._wait((-4, 0), 0)
+        self._wait((-4, 0), self._unwritten.pop(fh, 0))
         return 0
 
     def release(self, path: str, fh: int) -> int:
+        self._unwritten.pop(fh, None)
         os.close(fh)
         return 0
 

@@ -1,6 +1,7 @@
 """The terminal: one thin file per command. A command validates, makes one call, formats."""
 
 import os
+import sys
 
 
 def main() -> None:
@@ -13,6 +14,8 @@ def main() -> None:
 
         if answer(os.environ):
             return
-    from lensctl.cli.commands import run
-
+    try:
+        from lensctl.cli.commands import run
+    except KeyboardInterrupt:  # Ctrl-C in the first moments; later ones are `run`'s
+        sys.exit(130)
     run()

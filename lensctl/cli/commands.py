@@ -23,9 +23,10 @@ from lensctl.cli.query import query
 from lensctl.cli.relocate import relocate
 from lensctl.cli.shell import shell
 from lensctl.cli.status import status
+from lensctl.cli.terminal import as_storage_error
 from lensctl.cli.train import train_app
 from lensctl.cli.watch import watch
-from lensctl.errors import LensctlError, StorageError
+from lensctl.errors import LensctlError
 
 app = typer.Typer(
     name="lensctl",
@@ -91,19 +92,10 @@ def run() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
-        _fail(_as_storage_error(error))
+        _fail(as_storage_error(error))
     sys.exit(0)
 
 
 def _fail(error: LensctlError) -> NoReturn:
     print("\n".join(error.lines()), file=sys.stderr)
     sys.exit(error.exit_code)
-
-
-def _as_storage_error(error: OSError) -> StorageError:
-    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-    return StorageError(
-        f"cannot use {place}" if place else "the system refused an operation",
-        why=error.strerror or str(error),
-        next_step="check the disk space and the rights there, then run the command again",
-    )

@@ -60,9 +60,10 @@ def duplicates(
         _print(groups)
     if html is not None and groups:
         _write_page(html, groups)
-    note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
     if not groups:
+        note(f"no duplicates{f' in {folder}' if folder else ''}")
         sys.exit(1)
+    note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
 
 
 def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int) -> "list[Group]":

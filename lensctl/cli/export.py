@@ -13,6 +13,7 @@ from lensctl.cli.finding import find
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.terminal import count, note
 from lensctl.config import load_settings
+from lensctl.errors import UsageError
 from lensctl.show.names import show_path
 
 
@@ -61,6 +62,8 @@ def _place(paths: list[bytes], to: Path, *, link: bool) -> int:
     """How many photos lie in the folder now; the others are named on stderr."""
     from lensctl.show.copying import place_copy, place_link
 
+    if to.exists() and not to.is_dir():
+        raise UsageError(f"{to} is a file, not a folder", next_step="name a folder: --to DIR")
     to.mkdir(parents=True, exist_ok=True)
     placed = 0
     for path in paths:

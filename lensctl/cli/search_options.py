@@ -7,13 +7,11 @@ import typer
 
 WhatArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[IMAGE|TEXT]", help="An image file, - for an image on stdin, or words."
-    ),
+    typer.Argument(metavar="IMAGE|TEXT", help="An image file, - for an image on stdin, or words."),
 ]
 InstructionArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[INSTRUCTION]", help='What to change, like "inside view of".'),
+    typer.Argument(metavar="INSTRUCTION", help='What to change, like "inside view of".'),
 ]
 ImageOption = Annotated[
     str | None, typer.Option("--image", metavar="FILE", help="The query image, said outright.")

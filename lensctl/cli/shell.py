@@ -15,7 +15,7 @@ from lensctl.cli.opening import existing_library, model_for
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.shell_language import FILTERS, HELP, Command, Search, parse
-from lensctl.cli.terminal import count, note
+from lensctl.cli.terminal import as_storage_error, count, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import LensctlError, UsageError
 
@@ -59,6 +59,10 @@ def shell(
                     break
             except LensctlError as error:
                 note("\n".join(error.lines()))
+            except BrokenPipeError:  # who listened is gone
+                raise
+            except OSError as error:
+                note("\n".join(as_storage_error(error).lines()))
 
 
 @dataclass
@@ -93,8 +97,8 @@ class Conversation:
         """Act on a line; False ends the shell. Raises LensctlError."""
         meaning = parse(line)
         if isinstance(meaning, Search):
-            self.asked.append(line.strip())
             self._answer(line.strip(), meaning)
+            self.asked.append(line.strip())
         elif meaning is not None:
             return self._obey(meaning)
         return True
@@ -245,7 +249,7 @@ def _lines(folder: Path) -> Iterator[str]:
     session: PromptSession[str] = PromptSession(
         "lensctl> ", history=_history(folder), completer=completer, complete_while_typing=False
     )
-    note("type what to find, then a number and what to change; help for more, Ctrl-D to end")
+    note("type what to find, then a number and what to change; help, or Ctrl-D to end")
     while True:
         try:
             yield session.prompt()

@@ -1,9 +1,12 @@
 """What commands say on stderr, and how they listen to Ctrl-C."""
 
+import os
 import signal
 import sys
 from types import FrameType
 from typing import Any
+
+from lensctl.errors import StorageError
 
 
 def note(text: str) -> None:
@@ -41,9 +44,14 @@ def duration(seconds: float) -> str:
 
 
 class GracefulStop:
-    """The first Ctrl-C or SIGTERM asks to stop, the second Ctrl-C ends at once."""
+    """The first Ctrl-C or SIGTERM asks to stop, the second Ctrl-C ends at once.
 
-    def __init__(self) -> None:
+    Args:
+        told: what the first one is answered with.
+    """
+
+    def __init__(self, told: str = "stopping after the photos in hand") -> None:
+        self._told = told
         self.signal = 0
         self._old: dict[int, Any] = {}
 
@@ -60,9 +68,19 @@ class GracefulStop:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
-        note("\nstopping after the photos in hand; press Ctrl-C again to end at once")
+        note(f"\n{self._told}; press Ctrl-C again to end at once")
 
     @property
     def exit_code(self) -> int:
         """What a shell expects of a command that a signal ended."""
         return 128 + self.signal
+
+
+def as_storage_error(error: OSError) -> StorageError:
+    """An error of the system that no command foresaw, in words."""
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    return StorageError(
+        f"cannot use {place}" if place else "the system refused an operation",
+        why=error.strerror or str(error),
+        next_step="check the disk space and the rights there, then run the command again",
+    )

@@ -32,11 +32,14 @@ def watch(
         typer.Argument(metavar="DIR", help="Folders to watch; none: all that were indexed."),
     ] = None,
     quiet_seconds: Annotated[
-        float, typer.Option("--after-quiet", metavar="SECONDS", help="Wait for so much quiet.")
+        float,
+        typer.Option("--after-quiet", metavar="SECONDS", min=0, help="Wait for so much quiet."),
     ] = 2.0,
     rescan_minutes: Annotated[
         float,
-        typer.Option("--rescan", metavar="MINUTES", help="Look through everything so often; 0: no"),
+        typer.Option(
+            "--rescan", metavar="MINUTES", min=0, help="Look through everything so often; 0: no"
+        ),
     ] = 60.0,
     poll: Annotated[
         bool, typer.Option("--poll", help="Look for changes instead of being told of them.")
@@ -66,7 +69,7 @@ def watch(
     chosen = [absolute(require_folder(place, folder)) for folder in folders or []]
     roots = chosen or _indexed_folders(place)
     options = WatchOptions(quiet=quiet_seconds, rescan=rescan_minutes * 60, poll=poll)
-    with GracefulStop() as stop:
+    with GracefulStop("stopping") as stop:
         watched = FolderWatch(roots, place.folder, options, _say)
         try:
             _follow(watched, place, settings, stop)

@@ -62,7 +62,7 @@ def compose(
         moved = side.make_queries(embeddings, [without] * len(known))
         vectors = vectors - AWAY * (moved - side.make_queries(embeddings, [""] * len(known)))
     return Composition(
-        "composed" if words or without else "image",
+        "composed" if words else "image",
         _unit(vectors.mean(axis=0)),
         tuple(content_id for _, content_id in known if content_id is not None),
         cut,

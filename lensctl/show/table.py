@@ -6,10 +6,13 @@ from typing import TextIO
 from lensctl.show.names import show_path, show_short_path
 from lensctl.show.result import Result
 
+_LEAST_WIDTH = {"taken": 64, "camera": 88}
+"""Columns of the window from which on there is room for a fact beside the path."""
+
 
 def print_table(results: Sequence[Result], file: TextIO, *, first: int = 1) -> None:
     """Score, path, when and by which camera; on a terminal as wide as it is."""
-    if file.isatty():
+    if file.isatty() and results:
         _print_rich(results, file, first)
         return
     for result in results:
@@ -23,22 +26,24 @@ def _print_rich(results: Sequence[Result], file: TextIO, first: int) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("#", justify="right", style="dim")
-    table.add_column("score", justify="right")
+    console = Console(file=file, highlight=False)
+    facts = [name for name, least in _LEAST_WIDTH.items() if console.width >= least]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
     table.add_column("photo", overflow="fold", ratio=1)
-    table.add_column("taken", style="dim", no_wrap=True)
-    table.add_column("camera", style="dim", overflow="ellipsis", no_wrap=True, max_width=24)
+    for name in facts:
+        table.add_column(name, style="dim", overflow="ellipsis", no_wrap=True, max_width=24)
     for number, result in enumerate(results, first):
+        told = {"taken": (result.taken or "")[:10], "camera": result.camera or ""}
         # Text, not str: a file name may hold what rich would read as markup.
         table.add_row(
             str(number),
             f"{result.score:.2f}",
             Text(show_short_path(result.path) + _remarks(result)),
-            (result.taken or "")[:10],
-            Text(result.camera or ""),
+            *(Text(told[name]) for name in facts),
         )
-    Console(file=file, highlight=False).print(table)
+    console.print(table)
 
 
 def _remarks(result: Result) -> str:

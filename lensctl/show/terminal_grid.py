@@ -43,7 +43,8 @@ def print_grid(
 ) -> None:
     """Print numbered thumbnails, as many abreast as the window is wide.
 
-    Photos that cannot be read, or whose disk is away, leave an empty frame.
+    Photos that cannot be read, or whose disk is away, leave an empty frame. Where only coloured
+    blocks could be drawn, and NO_COLOR forbids colours, nothing is.
     """
     from rich.console import Console
 
@@ -54,6 +55,8 @@ def print_grid(
     from textual_image.renderable import Image as TerminalImage
 
     console = Console(file=file, highlight=False)
+    if TerminalImage is HalfcellImage and console.no_color:
+        return  # blocks without their colours show nothing
     columns = max(1, min(len(results), (console.width + _GAP_COLUMNS) // _CELL_COLUMNS))
     with ThreadPoolExecutor(_READERS) as readers:
         pictures = list(readers.map(lambda result: _thumbnail(result, cache), results))

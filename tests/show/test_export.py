@@ -60,3 +60,10 @@ def test_export_of_nothing(lensctl: Run, tmp_path: Path) -> None:
     done = lensctl("export", "a cat", "--camera", "no such", "--to", tmp_path / "none")
     assert done.returncode == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_export_to_a_file_is_refused(lensctl: Run, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    done = lensctl("export", "a cat", "--to", tmp_path / "taken")
+    assert done.returncode == 2
+    assert "is a file, not a folder" in done.stderr

@@ -154,3 +154,17 @@ def test_a_conversation_at_a_terminal(home: Path, tmp_path: Path) -> None:
     history = home / "library" / "shell-history"
     assert history.stat().st_mode & 0o777 == 0o600
     assert "1 in space" in history.read_text()
+
+
+def test_a_page_that_cannot_be_written_does_not_end_the_shell(lensctl: Run) -> None:
+    lines = "a cat\n/html /nowhere/page.html\nhistory\n"
+    done = lensctl("shell", "-k", "2", input=lines)
+    assert done.returncode == 0
+    assert "cannot use /nowhere/page.html" in done.stderr
+    assert "1  a cat" in done.stdout
+
+
+def test_the_score_of_a_photo_less_something_is_that_of_a_photo(session, home: Path) -> None:
+    photo = _content(session, home, "chelsea.jpg")
+    assert compose(session, [photo], "", "a dog").kind == "image"
+    assert compose(session, [photo], "at night", "a dog").kind == "composed"

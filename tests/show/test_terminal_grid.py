@@ -83,6 +83,24 @@ def test_no_thumbs_where_they_are_not_wanted(query) -> None:
         assert b"\x1b_G" not in terminal.raw
 
 
+def test_blocks_without_colours_are_not_drawn(home: Path) -> None:
+    environment = {**environment_of(home), "NO_COLOR": "1"}
+    terminal = Terminal(["query", "a cat", "-k", "2"], environment, size=(40, 200))
+    assert terminal.wait_for_exit() == 0
+    assert "▀" not in terminal.text()
+    assert "chelsea.jpg" in terminal.text()
+
+
+@pytest.mark.parametrize(("columns", "facts"), [(40, ""), (70, "taken"), (120, "taken camera")])
+def test_a_narrow_table_leaves_room_for_the_path(query, columns: int, facts: str) -> None:
+    lines = query("--no-thumbs", size=(40, columns)).text().splitlines()
+    header = next(line for line in lines if "score" in line)
+    assert header.split()[3:] == facts.split()
+    (best,) = (line for line in lines if line.startswith(" 1 "))
+    assert "/photos/chelsea.jpg" in "".join(best.split()) or columns < 100
+    assert max(map(len, lines)) <= columns
+
+
 def test_no_thumbs_in_a_pipe(lensctl: Run) -> None:
     done = lensctl("query", "a cat", "--thumbs", "-k", "2")
     assert done.stdout.count("\n") == 2
