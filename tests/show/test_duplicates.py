@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from lensctl.library.duplicates import CANDIDATE_COSINE, _close_pairs
+from lensctl.library.vectors import Header, SearchFile, pack_rows
 from support.command import run_in
 from support.sample_photos import write_sample_photos
 
@@ -75,3 +78,19 @@ def test_as_a_page(place: Path, tmp_path: Path) -> None:
     page = (tmp_path / "copies.html").read_text()
     assert page.count("<img src=") == 7
     assert page.count(">keep<") == 3
+
+
+def test_sketches_miss_no_pair(tmp_path: Path) -> None:
+    """Clusters whose members lie about the bound: the pairs are those of comparing them all."""
+    rng = np.random.default_rng(3)
+    centres = np.repeat(rng.standard_normal((60, 1000)), 20, axis=0)
+    vectors = centres + 0.575 * rng.standard_normal(centres.shape)
+    packed = pack_rows(np.arange(len(vectors)), vectors.astype(np.float32))
+    header = Header("lens", "target", 1000, len(vectors), 0, 0, 0, 0)
+    (tmp_path / "a.vec").write_bytes(header.pack() + packed)
+    file = SearchFile(tmp_path / "a.vec", header)
+    exact = file.vectors_at(slice(None))
+    left, right = np.nonzero(np.triu(exact @ exact.T, 1) >= CANDIDATE_COSINE)
+    assert 2000 < len(left) < 10_000  # some on either side of the bound
+    found = set(_close_pairs(file, np.arange(len(vectors))))
+    assert found == set(zip(left.tolist(), right.tolist(), strict=True))
