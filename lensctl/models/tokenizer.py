@@ -6,15 +6,15 @@ The vocabulary is the file that open_clip ships; it is found without importing o
 import gzip
 import html
 import importlib.util
+import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import ftfy
 import numpy as np
 import numpy.typing as npt
-import regex
 
 from lensctl.errors import DependencyError
 
@@ -25,16 +25,14 @@ CONTEXT_LENGTH = 77
 _FIRST_MERGED_ID = 512
 _MERGES = 48894
 _SPECIAL = {"<|startoftext|>": START_ID, "<|endoftext|>": END_ID}
-_WORDS = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)
+_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[{L}]+|[{N}]|[^\s{L}{N}]+"
+_PLAIN_WORDS = re.compile(_WORDS.replace("{L}", "a-z").replace("{N}", "0-9"))
 
 
 def token_ids(text: str) -> list[int]:
     """All tokens of a text, start and end included, of any length."""
     ids = [START_ID]
-    for word in _WORDS.findall(_clean(text)):
+    for word in _words(text):
         ids.extend(_word_ids(word))
     return [*ids, END_ID]
 
@@ -55,9 +53,26 @@ def is_truncated(text: str, context_length: int = CONTEXT_LENGTH) -> bool:
     return len(token_ids(text)) > context_length
 
 
-def _clean(text: str) -> str:
+def _words(text: str) -> list[str]:
+    """The pieces of a text that are cut into tokens one by one, in lower case.
+
+    Text as most people type it, printable ASCII without "&", is left alone by what mends text:
+    the two packages for that are imported for other text only, as they take longer than tokenizing.
+    """
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return _PLAIN_WORDS.findall(" ".join(text.split()).lower())
+    import ftfy
+
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
-    return " ".join(text.split()).lower()
+    return _any_words().findall(" ".join(text.split()).lower())
+
+
+@cache
+def _any_words() -> Any:
+    import regex
+
+    letters, numbers = r"\p{L}", r"\p{N}"
+    return regex.compile(_WORDS.replace("{L}", letters).replace("{N}", numbers), regex.IGNORECASE)
 
 
 @lru_cache(maxsize=65536)
@@ -103,7 +118,7 @@ def _ranks() -> dict[str, int]:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(path.read_bytes()).decode().split("\n")
-    return {line: rank for rank, line in enumerate(lines[1 : _MERGES + 1])}
+    return dict(zip(lines[1 : _MERGES + 1], range(_MERGES), strict=True))
 
 
 @cache

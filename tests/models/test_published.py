@@ -85,3 +85,24 @@ def test_the_published_trees_are_expected(sizes: Sizes, name: str) -> None:
             numbers = shape.strip("()").replace(" ", "").split(",")
             tree[path.removeprefix("params/")] = tuple(int(n) for n in numbers if n)
     assert expected_shapes(sizes) == tree
+
+
+def test_plain_text_takes_a_shorter_way_to_the_same_words():
+    """ASCII is not handed to the packages that mend text; they would have changed nothing."""
+    import html
+    import random
+
+    import ftfy
+
+    from lensctl.models import tokenizer
+
+    rng = random.Random(0)
+    letters = [chr(code) for code in range(32, 127) if chr(code) != "&"]
+    pieces = ["'s", "'LL", " <|endoftext|> ", "<|startoftext|>", "'re", "  ", "e\u0301", "&amp;"]
+    for number in range(3000):
+        text = "".join(
+            rng.choices([*letters, *pieces[: 6 + 2 * (number % 2)]], k=rng.randint(0, 30))
+        )
+        mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+        expected = tokenizer._any_words().findall(" ".join(mended.split()).lower())
+        assert tokenizer._words(text) == expected
