@@ -1,17 +1,19 @@
 """Image and instruction on real photographs never trained on: `mini`'s lens and baselines.
 
-    python benchmarks/mini_composed.py FOLDER [--fusion FILE ...] [--json]
+    python benchmarks/mini_composed.py FOLDER [--fusion FILE ...] [--kept FILE.npy] [--json]
 
 FOLDER holds the unpacked Debian package `tuxpaint-stamps-default`; its photographs are those of
-`mini_stamps.py`. The gallery is every photograph, as it is and after each edit of
-`lensctl_training.mini.photo_edits`. Three families of queries, in wordings held out of training:
+`mini_stamps.py`. The gallery is every photograph, as it is and after each of nine edits
+(`BENCHMARK_EDITS` of `lensctl_training.mini.photo_edits`). Three families of queries, in wordings
+held out of training:
 
 - edits: photo, "a darker version of this" -> that photo, edited; its other edits are there, too.
 - subject: another photo, the description of a photo -> any view of a photo so described.
 - kind: photo of a bird, "other birds than this" -> any view of another photo in that folder.
 
 The query photo itself is left out of its results; ties count against. The sum is given its best
-weight for every family separately. Several --fusion files (seeds) give mean and spread.
+weight for every family separately. Several --fusion files (seeds) give a row each. --kept keeps the
+gallery's embeddings in a file, or reads them where they were kept.
 """
 
 import argparse
@@ -31,13 +33,13 @@ from lensctl.models.mini.sides import MiniSide
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.words import unit
 from lensctl.photos.decode import decode
-from lensctl_training.mini.photo_edits import EDITS
+from lensctl_training.mini.photo_edits import BENCHMARK_EDITS, EDITS
 
 KIND_WORDINGS = ("other {}s than this", "a {} of a different kind", "more {}s, but not this one")
 FEWEST_OF_A_KIND = 4
 SUM_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 RANKS = (1, 10)
-VIEWS = 1 + len(EDITS)
+VIEWS = 1 + len(BENCHMARK_EDITS)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _edit_queries(number: int, rng: np.random.Generator) -> list[Query]:
     return [
         Query(VIEWS * photo, str(rng.choice(edit.held_out)), frozenset({VIEWS * photo + 1 + place}))
         for photo in range(number)
-        for place, edit in enumerate(EDITS.values())
+        for place, edit in enumerate(EDITS[name] for name in BENCHMARK_EDITS)
     ]
 
 
@@ -100,7 +102,7 @@ def embed_views(side: MiniSide, stamps: list[Stamp]) -> Floats:
     rows = []
     for number, stamp in enumerate(stamps):
         image = decode(stamp.path, at_least=2 * side.info.image_size).image
-        views = [image, *(edit.transform(image) for edit in EDITS.values())]
+        views = [image, *(EDITS[name].transform(image) for name in BENCHMARK_EDITS)]
         rows.append(side.encode_images(np.stack([side.preprocess(view) for view in views])))
         if number % 50 == 0:
             print(f"{number} of {len(stamps)} photographs", file=sys.stderr)
@@ -130,13 +132,12 @@ class Evaluation:
 
     def __init__(self, side: MiniSide, embeddings: Floats, queries: list[Query]) -> None:
         self._queries = queries
+        rows = [query.row for query in queries]
+        self._gallery = side.lens.blocks(embeddings)
+        self._asked = self._gallery[rows]
+        self._sentences, self._votes = side.words.read([query.words for query in queries])
         self._targets = side.make_targets(embeddings)
-        self._own = self._targets[[query.row for query in queries]]
-        texts = [query.words for query in queries]
-        self._votes = side.encode_texts(texts)
-        self._sentences = side.words.sentences(texts)
-        self._keys = side.text_keys(embeddings)
-        self._share = side.lens.share()
+        self._own = self._targets[rows]
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Image only, text only, and the sum at the best of its weights by R@1."""
@@ -144,32 +145,43 @@ class Evaluation:
         best = max(sums, key=lambda name: sums[name]["R@1"])
         return {
             "image only": recalls(self._own @ self._targets.T, self._queries),
-            "text only": recalls(self._votes @ self._keys.T, self._queries),
+            "text only": recalls(self._votes @ self._gallery.meaning.T, self._queries),
             f"best sum ({best[4:]})": sums[best],
         }
 
     def _sum(self, weight: float) -> dict[str, float]:
         mixed = self._own.copy()
-        mixed[:, : self._votes.shape[1]] += weight * self._share / 1.5 * self._votes
+        width = self._votes.shape[1]
+        share = np.linalg.norm(self._own[0, :width])
+        mixed[:, :width] += weight * share * self._votes
         return recalls(unit(mixed) @ self._targets.T, self._queries)
 
     def fusion(self, fusion: Fusion) -> dict[str, float]:
         """The trained lens."""
-        queries = fusion(self._own, self._sentences, self._votes, self._share)
+        queries = fusion(self._asked, self._sentences, self._votes)
         return recalls(queries @ self._targets.T, self._queries)
 
 
-def evaluate(side: MiniSide, stamps: list[Stamp], fusions: list[Path]) -> dict[str, dict]:
-    """All families, all methods."""
+def kept_views(side: MiniSide, stamps: list[Stamp], kept: Path | None) -> Floats:
+    """The gallery's embeddings, from the file where there is one."""
+    if kept is not None and kept.is_file():
+        return np.load(kept).astype(np.float32)
     embeddings = embed_views(side, stamps)
+    if kept is not None:
+        np.save(kept, embeddings.astype(np.float16))
+    return embeddings
+
+
+def evaluate(
+    side: MiniSide, stamps: list[Stamp], embeddings: Floats, fusions: list[Path]
+) -> dict[str, dict]:
+    """All families, all methods."""
     found: dict[str, dict] = {}
     for family, queries in make_queries(stamps).items():
         one = Evaluation(side, embeddings, queries)
-        lenses = [one.fusion(Fusion(TensorFile(path))) for path in fusions]
         found[family] = {"queries": len(queries)} | one.baselines()
-        found[family] |= {
-            f"lens {path.stem}": lens for path, lens in zip(fusions, lenses, strict=True)
-        }
+        for path in fusions:
+            found[family][f"lens {path.stem}"] = one.fusion(Fusion(TensorFile(path)))
     return found
 
 
@@ -178,10 +190,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fusion", type=Path, nargs="*", default=[DATA / FILE])
+    parser.add_argument("--kept", type=Path, metavar="FILE.npy")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     side = open_mini().query_side()
-    found = evaluate(side, find_photographs(arguments.folder), arguments.fusion)
+    stamps = find_photographs(arguments.folder)
+    embeddings = kept_views(side, stamps, arguments.kept)
+    found = evaluate(side, stamps, embeddings, arguments.fusion)
     if arguments.json:
         print(json.dumps(found, indent=1))
         return

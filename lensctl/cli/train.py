@@ -72,10 +72,13 @@ def run(
     several machines: torchrun ... -m lensctl train RECIPE DATA --out DIR.
     """
     _require_training()
-    from lensctl_training.recipe import load_recipe
+    from lensctl_training.recipe import read_recipe, recipe_from_dict
 
     chosen = [*(settings or []), *([f"data.train={str(data)!r}"] if data else [])]
-    loaded = load_recipe(recipe, chosen)
+    values = read_recipe(recipe, chosen)
+    if values.get("trains") == "mini":
+        return _train_mini(values, out, resume=resume)
+    loaded = recipe_from_dict(values)
     if nproc > 1:
         from lensctl_training.distributed import launch
 
@@ -93,6 +96,14 @@ def run(
         _show(outcome.metrics)
         note(f"report: {outcome.report}")
         note(f"next: lensctl index --model {outcome.model} ~/Photos")
+
+
+def _train_mini(values: dict[str, Any], out: Path, *, resume: bool) -> None:
+    """The embedded model's lens, which has stages instead of checkpoints."""
+    from lensctl_training.mini.pipeline import lens_recipe, train_lens
+
+    model = train_lens(lens_recipe(values), out, resume=resume)
+    note(f"lens, fusion and card: {model}; they are what lensctl/models/mini/data ships")
 
 
 def _show(metrics: dict[str, float]) -> None:

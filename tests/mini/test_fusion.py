@@ -1,53 +1,90 @@
-"""The trained lens: torch and numpy agree, training starts from the sum and learns."""
+"""The trained lens: torch and numpy agree, training starts from the sum, its parts learn."""
 
 import numpy as np
 import pytest
 
-from lensctl.models.mini.fusion import SPLITS, Fusion
+from lensctl.models.mini.fusion import LIGHT, LOOK, Blocks, Fusion, join
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import unit
+from lensctl.models.mini.words import CLASSES, unit
 
 torch = pytest.importorskip("torch")
-from lensctl_training.mini.fusion import FusionHead  # noqa: E402
+from lensctl_training.mini import fusion as trained  # noqa: E402
 from lensctl_training.mini.train import contrastive_loss, write_fusion  # noqa: E402
+
+OPERATORS = 3
+
+
+def random_rows(width, seed, count=6):
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
 
 
 @pytest.fixture
-def examples():
-    rng = np.random.default_rng(1)
-    widths = (sum(SPLITS), 384, SPLITS[0])
-    return [unit(rng.normal(size=(6, width)).astype(np.float32)) for width in widths]
+def photos():
+    return Blocks(unit(random_rows(CLASSES, 1)), unit(random_rows(LOOK, 2)), random_rows(LIGHT, 3))
 
 
-def test_an_untrained_fusion_is_the_sum(examples):
-    targets, _, votes = examples
-    head = FusionHead(share=0.7)
-    with torch.inference_mode():
-        found = head(*map(torch.from_numpy, examples)).numpy()
-    summed = targets.copy()
-    summed[:, : SPLITS[0]] += 0.7 * votes
-    np.testing.assert_allclose(found, unit(summed), atol=1e-6)
+@pytest.fixture
+def words():
+    return unit(random_rows(trained.SENTENCE, 4)), unit(random_rows(CLASSES, 5))
 
 
-def test_numpy_and_torch_agree(examples, tmp_path):
+@pytest.fixture
+def head():
     torch.manual_seed(0)
-    head = FusionHead(share=0.7)
-    for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, std=0.05)
+    operators = 0.1 * random_rows(LIGHT * LIGHT, 6, OPERATORS).reshape(OPERATORS, LIGHT, LIGHT)
+    choice = random_rows(trained.SENTENCE, 8, 1 + OPERATORS), np.zeros(1 + OPERATORS, np.float32)
+    return trained.FusionHead((operators, random_rows(LIGHT, 7, OPERATORS)), choice)
+
+
+def run(head, photos, words):
+    with torch.inference_mode():
+        arrays = (photos.meaning, photos.look, photos.light, *words)
+        return head(*map(torch.from_numpy, arrays)).numpy()
+
+
+def test_untrained_gates_give_the_sum_where_nothing_is_changed(photos, words, head):
+    head.operators.zero_()
+    head.operator_biases.zero_()
+    votes = words[1]
+    summed = join(photos.meaning + 1.5 * votes, photos.look, unit(photos.light))
+    np.testing.assert_allclose(run(head, photos, words), summed, atol=1e-6)
+
+
+def test_numpy_and_torch_agree(photos, words, head, tmp_path):
+    for layer in (head.listen, head.gates):
+        torch.nn.init.normal_(layer.weight, std=0.2)
     head = head.half().float()
     write_fusion(head, tmp_path / "fusion.safetensors")
-    with torch.inference_mode():
-        expected = head(*map(torch.from_numpy, examples)).numpy()
-    found = Fusion(TensorFile(tmp_path / "fusion.safetensors"))(*examples, 0.7)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = Fusion(TensorFile(tmp_path / "fusion.safetensors"))(photos, *words)
+    np.testing.assert_allclose(found, run(head, photos, words), atol=1e-5)
+    assert found.shape == (6, CLASSES + LOOK + LIGHT)
+
+
+def test_operators_give_edits_of_photos_never_seen():
+    rng = np.random.default_rng(0)
+    edits = rng.normal(size=(2, 5, 5)).astype(np.float32)
+    photos = rng.normal(size=(200, 5)).astype(np.float32)
+    views = np.stack([photos, *(photos @ edit + 1 for edit in edits)], axis=1)
+    operators, biases = trained.fit_operators(views)
+    unseen = rng.normal(size=(10, 5)).astype(np.float32)
+    for edit, operator, bias in zip(edits, operators, biases, strict=True):
+        changed = unseen + unseen @ operator + bias
+        np.testing.assert_allclose(changed, unseen @ edit + 1, atol=0.1)
+
+
+def test_the_choice_reads_what_is_near_its_wordings():
+    centres = unit(random_rows(8, 1, 3))
+    edits = np.repeat([0, 1, 2], [80, 5, 5])
+    sentences = unit(centres[edits] + 0.2 * random_rows(8, 2, 90))
+    weight, bias = trained.fit_choice(sentences, edits)
+    assert (centres @ weight.T + bias).argmax(axis=1).tolist() == [0, 1, 2]
 
 
 def test_the_loss_against_its_formula():
-    """-log of exp(q.t) over the sum of all targets, own photos and decoys."""
-    rng = np.random.default_rng(2)
-    q, t, s, d = (unit(rng.normal(size=(3, 5)).astype(np.float32)) for _ in range(4))
-    gallery = np.concatenate([t, s, d])
-    powers = np.exp(q @ gallery.T / 0.1)
-    expected = -np.log(powers[np.arange(3), np.arange(3)] / powers.sum(axis=1)).mean()
-    found = contrastive_loss(*map(torch.from_numpy, (q, t, s, d)), 0.1)
+    """-log of exp(q.t) of all right answers over that of the whole gallery."""
+    queries, gallery = unit(random_rows(5, 1, 3)), unit(random_rows(5, 2, 4))
+    right = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]], dtype=bool)
+    powers = np.exp(queries @ gallery.T / 0.1)
+    expected = -np.log((powers * right).sum(axis=1) / powers.sum(axis=1)).mean()
+    found = contrastive_loss(*map(torch.from_numpy, (queries, gallery, right)), 0.1)
     assert found.item() == pytest.approx(expected, rel=1e-5)

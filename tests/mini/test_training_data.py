@@ -1,4 +1,4 @@
-"""Where the lens's training data come from: imagined classes, triplets, WordNet's tree."""
+"""Where the lens's training data come from: imagined classes, drawings, batches, WordNet's tree."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ from PIL import Image
 
 from lensctl.models.mini import statistics
 from lensctl.models.mini.image_tower import FEATURES
-from lensctl_training.mini.instructions import PER_CLASS, Instructions, imagine
+from lensctl_training.mini.build import names_to_keys
+from lensctl_training.mini.drawn import Drawings, name_of, on_white
+from lensctl_training.mini.instructions import PER_CLASS, Instructions, Portions, imagine
 from lensctl_training.mini.photo_edits import EDITS
 from lensctl_training.mini.word_maps import make_tree, tree_maps
 from lensctl_training.mini.wordnet import DICTIONARY, load_nouns
@@ -31,7 +33,7 @@ def views(embeddings):
 
 
 def test_an_imagined_embedding_is_of_its_class(views, classifier):
-    imagined = imagine(views[:, 0], classifier, np.random.default_rng(0))
+    imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0]
     matrix, bias = classifier
     logits = imagined[:, :FEATURES] @ matrix + bias
     own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), PER_CLASS)]
@@ -52,23 +54,84 @@ def test_every_edit_changes_a_photo_and_has_wordings_of_its_own(photos):
     assert len(trained) == len(set(trained))
 
 
+@pytest.fixture(scope="module")
+def drawings(embeddings):
+    names = np.array(["lobster", "lobster", "teapot", "kite"])
+    return Drawings(names, np.array([0, 1, 0, 1]), embeddings)
+
+
+SMALL = Portions(photos=2, edits=5, subjects=8, drawn=0.25, groups=6, siblings=3)
+
+
 @needs_wordnet
-def test_drawn_rows_are_what_the_texts_ask_for(views, classifier):
-    drawn = Instructions(views, classifier, seed=3, classes=5)
-    first = len(views) * views.shape[1]
-    assert len(drawn.embeddings) == first + 1000 * PER_CLASS
-    batch = drawn.draw(200)
-    edits = [text for edit in EDITS.values() for text in edit.wordings]
-    for query, target, decoy, text in zip(
-        batch.queries, batch.targets, batch.decoys, batch.texts, strict=True
-    ):
-        if drawn.texts[text] in edits:
-            assert query % views.shape[1] == 0
-            assert query < target < query + views.shape[1]
-            assert decoy not in (query, target)
-        else:
-            assert target >= first
-            assert (target - first) // PER_CLASS != (query - first) // PER_CLASS
+def test_batches_hold_what_their_texts_ask_for(views, drawings, classifier):
+    taught = Instructions(views, drawings, classifier, seed=3)
+    edits, subjects, kinds = taught.draw(SMALL)
+    asked = taught.edits_asked()
+    for query, text, (place,) in zip(edits.queries, edits.texts, edits.right, strict=True):
+        assert edits.gallery[place] == query + asked[text] > query
+    first = views.shape[0] * views.shape[1]
+    for text, right in zip(subjects.texts, subjects.right, strict=True):
+        assert asked[text] == 0
+        assert all(subjects.gallery[place] >= first for place in right)
+    for query, right in zip(kinds.queries, kinds.right, strict=True):
+        assert query in kinds.gallery
+        assert query not in [kinds.gallery[place] for place in right]
+
+
+@needs_wordnet
+def test_a_drawn_thing_is_any_drawing_of_that_name(views, drawings, classifier):
+    taught = Instructions(views, drawings, classifier, seed=0)
+    rows = len(taught.embeddings)
+    found = [
+        {subjects.gallery[place] for place in right}
+        for _ in range(5)
+        for subjects in [taught.draw(SMALL)[1]]
+        for right in subjects.right
+        if subjects.gallery[right[0]] >= rows - 4
+    ]
+    assert found and all(len(one) == 1 for one in found)
+
+
+@needs_wordnet
+def test_a_seed_draws_the_same(views, drawings, classifier):
+    one, other = (Instructions(views, drawings, classifier, seed=5) for _ in range(2))
+    assert one.texts == other.texts
+    np.testing.assert_array_equal(one.embeddings, other.embeddings)
+    assert one.draw(SMALL) == other.draw(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("ladybug_nicu_01", "ladybug"),
+        ("hot_dog_by_someone", "hot dog"),
+        ("HotDog_02", "hot dog"),
+        ("apples_01", "apple"),
+        ("01_xyzzy", None),
+    ],
+)
+def test_clip_art_is_named_by_its_file(stem, name):
+    assert name_of(stem, {"ladybug", "hot", "hot dog", "dog", "apple"}) == name
+
+
+def test_a_drawing_stands_in_the_middle_of_white():
+    drawn = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    assert on_white(drawn) is None
+    drawn.paste((200, 0, 0, 255), (5, 5, 15, 25))
+    ground = on_white(drawn)
+    assert ground.size == (21, 21)
+    assert ground.getpixel((0, 0)) == (255, 255, 255)
+    assert ground.getpixel((10, 10)) == (200, 0, 0)
+
+
+def test_names_are_mapped_to_keys_whatever_the_style():
+    rng = np.random.default_rng(0)
+    sentences = rng.normal(size=(400, 8)).astype(np.float32)
+    known = rng.normal(size=(8, 6)).astype(np.float32)
+    sources = rng.integers(2, size=400)
+    keys = sentences @ known + 30.0 * sources[:, None]
+    np.testing.assert_allclose(names_to_keys(sentences, keys, sources), known, atol=0.5)
 
 
 @needs_wordnet
@@ -93,10 +156,12 @@ def test_statistics_tell_what_a_classifier_forgets():
     views = np.stack([image, image * 0.4, grey, image[:, ::-1], smooth / 255])
     plain, dark, colourless, flipped, blurred = statistics.measure(views)
     assert plain.shape == (statistics.WIDTH,)
-    assert dark[:48].mean() < 0.5 * plain[:48].mean()
+    picture = slice(0, statistics.PICTURE)
+    assert dark[picture].mean() < 0.5 * plain[picture].mean()
     assert colourless[-1] > 0.99 > plain[-1]
+    shape = (3, statistics.SMALL, statistics.SMALL)
     np.testing.assert_allclose(
-        flipped[:48].reshape(3, 4, 4)[:, ::-1].ravel(), plain[:48], atol=1e-5
+        flipped[picture].reshape(shape)[:, ::-1].ravel(), plain[picture], atol=0.02
     )
     assert blurred[-6] < plain[-6]
 

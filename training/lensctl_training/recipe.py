@@ -270,6 +270,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UsageError: there is no such recipe, or something in it is wrong.
     """
+    return recipe_from_dict(read_recipe(name_or_path, overrides))
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a recipe says, with overrides, its names and types unchecked.
+
+    Raises:
+        UsageError: there is no such recipe, it is not TOML, or an override is misspelt.
+    """
     path = Path(name_or_path)
     if name_or_path in shipped_recipes():
         text = (resources.files("lensctl_training") / "recipes" / f"{name_or_path}.toml").read_text(
@@ -290,12 +299,12 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     values.setdefault("name", path.stem)
     for override in overrides:
         _override(values, override)
-    return recipe_from_dict(values)
+    return values
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     """Inverse of `Recipe.to_dict`. Raises UsageError on unknown names and wrong types."""
-    return _build(Recipe, values, "recipe")
+    return build_table(Recipe, values, "recipe")
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -318,7 +327,12 @@ def _as_value(written: str) -> Any:
         return written
 
 
-def _build(kind: type[T], values: Mapping[str, Any], place: str) -> T:
+def build_table(kind: type[T], values: Mapping[str, Any], place: str) -> T:
+    """A dataclass from a table of a recipe.
+
+    Raises:
+        UsageError: a name is unknown, a type is wrong, or the dataclass refuses a value.
+    """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -335,7 +349,7 @@ def _check(hint: Any, value: Any, place: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise _wrong(f"{place} must be a table")
-        return _build(typing.cast(type, hint), value, place)
+        return build_table(typing.cast(type, hint), value, place)
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
             raise _wrong(f"{place} must be one of {', '.join(typing.get_args(hint))}")

@@ -1,26 +1,60 @@
-"""The trained part of `mini`'s lens: a residual over the vector sum, in numpy.
+"""The trained part of `mini`'s lens: what an instruction makes of a photo, in numpy.
 
-From the words come four gates, which scale the photo's meaning, look and light and the words
-themselves: "a dog instead" keeps little of the photo, "darker" all but its light. A small network
-adds to look and light what no scaling can. It is trained by `lensctl_training.mini.train`.
+A photo comes as three blocks: *meaning* (class probabilities, damped), *look* (principal components
+of the features) and *light* (those of a small picture and other plain statistics). The words act in
+two ways:
+
+- They choose among *operators*: affine maps of light, each fitted to photos and their edited copies
+  (colours go, the picture turns over, its middle grows); one choice is to change nothing.
+- *Gates* scale the photo's meaning, look and light and the words' own classes: "a dog instead"
+  keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
+  bird" wants birds that look unlike this very photo.
+
+It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from lensctl.models.interface import Floats
-from lensctl.models.mini import statistics
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import CLASSES, unit
+from lensctl.models.mini.words import softmax, unit
 
 FILE = "fusion.safetensors"
-WIDTHS = {"sentence": 384, "meaning": CLASSES, "look": 256, "light": statistics.WIDTH}
-SPLITS = (WIDTHS["meaning"], WIDTHS["look"], WIDTHS["light"])
-GATES = 64
-HIDDEN = 256
+LOOK = 256
+LIGHT = 96
+BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
+"""How much each block of a target counts."""
+GATES = ("meaning", "look", "light", "words")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """N photos, described.
+
+    Args:
+        meaning: (N, 1000), of unit rows.
+        look: (N, 256), of unit rows.
+        light: (N, 96).
+    """
+
+    meaning: Floats
+    look: Floats
+    light: Floats
+
+    def __getitem__(self, rows: list[int]) -> "Blocks":
+        return Blocks(self.meaning[rows], self.look[rows], self.light[rows])
+
+
+def join(meaning: Floats, look: Floats, light: Floats) -> Floats:
+    """Three blocks, weighted -> (N, 1352) of unit rows."""
+    parts = zip(BLOCK_WEIGHTS.values(), (meaning, look, light), strict=True)
+    return unit(np.concatenate([np.float32(weight) * part for weight, part in parts], axis=1))
 
 
 class Fusion:
-    """Targets and words -> queries of unit length.
+    """Photos and words -> queries.
 
     Args:
         tensors: the trained weights.
@@ -29,19 +63,25 @@ class Fusion:
     def __init__(self, tensors: TensorFile) -> None:
         self._weights = {name: tensors[name].astype(np.float32) for name in tensors.names()}
 
-    def __call__(self, targets: Floats, sentences: Floats, votes: Floats, share: float) -> Floats:
-        """(N, D) targets, (N, 384) sentence vectors, (N, 1000) class votes -> (N, D).
+    def __call__(self, photos: Blocks, sentences: Floats, votes: Floats) -> Floats:
+        """Blocks, (N, 384) sentence vectors, (N, 1000) class votes -> (N, 1352)."""
+        choice = softmax(self._linear("choice", sentences))
+        likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
+        sureness = photos.meaning.max(axis=1, keepdims=True)
+        heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
+        opened = self._linear("gates", np.maximum(self._linear("listen", heard), 0))
+        gates = dict(zip(GATES, np.split(opened, len(GATES), axis=1), strict=True))
+        return join(
+            gates["meaning"] * photos.meaning + gates["words"] * votes,
+            gates["look"] * photos.look,
+            gates["light"] * unit(self._operate(photos.light, choice)),
+        )
 
-        `share` is the votes' weight in the plain sum.
-        """
-        hidden = np.maximum(self._linear("gates.0", sentences), 0)
-        gates = np.exp(self._linear("gates.2", hidden))
-        meaning, look, light = np.split(targets, np.cumsum(SPLITS)[:-1], axis=1)
-        seen = np.concatenate([sentences, look, light], axis=1)
-        added = self._linear("leave", np.maximum(self._linear("enter", seen), 0))
-        spoken = gates[:, :1] * meaning + gates[:, 3:] * share * votes
-        kept = np.concatenate([gates[:, 1:2] * look, gates[:, 2:3] * light], axis=1)
-        return unit(np.concatenate([spoken, kept + added], axis=1))
+    def _operate(self, light: Floats, choice: Floats) -> Floats:
+        """The chosen changes, mixed; the first choice is to change nothing."""
+        weights, chosen = self._weights, choice[:, 1:]
+        change = np.einsum("nk,nd,kde->ne", chosen, light, weights["operators"], optimize=True)
+        return light + change + chosen @ weights["operator_biases"]
 
     def _linear(self, name: str, x: Floats) -> Floats:
         return x @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]

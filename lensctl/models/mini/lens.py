@@ -1,39 +1,35 @@
 """What `mini` makes of an embedding and of words: targets, queries and text keys, in numpy.
 
-An embedding is [pooled features 1280 | plain statistics]. A target is three weighted blocks:
+An embedding is [pooled features 1280 | plain statistics]. It is described in three blocks:
 
 - *meaning* (1000): the class probabilities, damped, so that words can be added to it. It follows
   ConSE (Norouzi et al. 2014) in describing a photo by the classes that the network knows, and
   leaves it to the words' side to say how a text relates to them.
 - *look* (256): the principal components of the centred features, for likeness beyond the classes.
-- *light* (the statistics, standardised): brightness, colour, layout and sharpness.
+- *light* (96): the principal components of the standardised statistics and of the small picture's
+  logarithm, which turns a brighter or a tinted picture into a plain difference.
+
+A target is these blocks, weighted; the trained `fusion` makes queries of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
-from lensctl.models.mini.fusion import Fusion
+from lensctl.models.mini.fusion import Blocks, Fusion, join
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
+from lensctl.models.mini.statistics import PICTURE
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.words import Words, softmax, unit
 
 FILE = "lens.safetensors"
 DAMPING = 0.4
 """Exponent of the class probabilities: a small one lets second thoughts count."""
-
-
-@dataclass(frozen=True)
-class BlockWeights:
-    """How much each part of a target and of a composed query counts."""
-
-    meaning: float = 1.0
-    look: float = 1.0
-    light: float = 0.7
-    words: float = 1.5
+DARKEST = 0.05
+"""Added before the logarithm, so that black is not endlessly far from nearly black."""
+LOGARITHM = 0.3
 
 
 class Lens:
@@ -43,7 +39,7 @@ class Lens:
         tensors: the shipped maps.
         weights: the image package's file, for its classifier.
         words: the side of words, or None where none will come.
-        fusion: what was trained, or None for the plain vector sum.
+        fusion: the trained part, or None where no query will come.
     """
 
     def __init__(
@@ -53,63 +49,74 @@ class Lens:
         words: Words | None = None,
         fusion: Fusion | None = None,
     ) -> None:
-        self._blocks = BlockWeights()
         self._words = words
         self._fusion = fusion
-        self.classifier = weights["classifier.weight"].T, weights["classifier.bias"]
-        names = ("look_mean", "look", "light_mean", "light_scale")
+        self.classifier = classifier_of(weights)
+        names = ("look_mean", "look", "light_mean", "light")
         self._maps = {name: tensors[name].astype(np.float32) for name in names}
+
+    def blocks(self, embeddings: Floats) -> Blocks:
+        """(N, E) -> what the fusion reads."""
+        maps = self._maps
+        features, statistics = np.split(np.asarray(embeddings, np.float32), [FEATURES], axis=1)
+        return Blocks(
+            meaning=self.text_keys(embeddings),
+            look=unit((features - maps["look_mean"]) @ maps["look"]),
+            light=(light_of(statistics) - maps["light_mean"]) @ maps["light"],
+        )
 
     def make_targets(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, D) unit."""
-        maps, blocks = self._maps, self._blocks
-        features, light = np.split(np.asarray(embeddings, np.float32), [FEATURES], axis=1)
-        look = unit((features - maps["look_mean"]) @ maps["look"])
-        light = unit((light - maps["light_mean"]) * maps["light_scale"])
-        parts = (
-            blocks.meaning * self.text_keys(embeddings),
-            blocks.look * look,
-            blocks.light * light,
-        )
-        return unit(np.concatenate(parts, axis=1))
+        return _as_targets(self.blocks(embeddings))
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, T) unit: the meaning block alone."""
-        matrix, bias = self.classifier
         with suited_to(len(embeddings)):
-            logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
-        return unit(softmax(logits) ** np.float32(DAMPING))
+            return meaning_of(embeddings, self.classifier)
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, T) unit."""
-        if self._words is None:
-            raise RuntimeError("this lens was opened without its words")
         with suited_to(len(texts)):
-            return self._words.encode(texts)
+            return self._spoken().encode(texts)
 
     def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
-        """(N, E) and N instructions -> (N, D) unit: the target plus the words, as a sum."""
+        """(N, E) and N instructions -> (N, D) unit; no words leave the target as it is."""
         with suited_to(len(embeddings)):
-            queries = self.make_targets(embeddings)
-            spoken = [row for row, words in enumerate(instructions) if words.strip()]
-            if spoken:
-                said = [instructions[row] for row in spoken]
-                queries[spoken] = self._fuse(queries[spoken], said)
+            photos = self.blocks(embeddings)
+            queries = _as_targets(photos)
+            told = [row for row, words in enumerate(instructions) if words.strip()]
+            if told:
+                queries[told] = self._fuse(photos[told], [instructions[row] for row in told])
         return queries
 
-    def _fuse(self, targets: Floats, texts: list[str]) -> Floats:
-        """(N, D) targets and N texts that say something -> (N, D)."""
+    def _fuse(self, photos: Blocks, texts: list[str]) -> Floats:
+        if self._fusion is None:
+            raise RuntimeError("this lens was opened without its fusion")
+        return self._fusion(photos, *self._spoken().read(texts))
+
+    def _spoken(self) -> Words:
         if self._words is None:
             raise RuntimeError("this lens was opened without its words")
-        sentences, votes = self._words.read(texts)
-        if self._fusion is None:
-            mixed = targets.copy()
-            mixed[:, : votes.shape[1]] += self.share() * votes
-            return unit(mixed)
-        return self._fusion(targets, sentences, votes, self.share())
+        return self._words
 
-    def share(self) -> float:
-        """The words' weight in units of a target, which has length one."""
-        blocks = self._blocks
-        length = np.linalg.norm([blocks.meaning, blocks.look, blocks.light])
-        return float(blocks.words * blocks.meaning / length)
+
+def classifier_of(weights: WeightFile) -> tuple[Floats, Floats]:
+    """(1280, 1000) and (1000,), of the image network."""
+    return weights["classifier.weight"].T, weights["classifier.bias"]
+
+
+def meaning_of(embeddings: Floats, classifier: tuple[Floats, Floats]) -> Floats:
+    """(N, E) embeddings, (1280, 1000) and (1000,) -> (N, 1000) unit."""
+    matrix, bias = classifier
+    logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
+    return unit(softmax(logits) ** np.float32(DAMPING))
+
+
+def _as_targets(photos: Blocks) -> Floats:
+    return join(photos.meaning, photos.look, unit(photos.light))
+
+
+def light_of(statistics: Floats) -> Floats:
+    """(N, WIDTH) -> (N, WIDTH + PICTURE): the statistics and the small picture's logarithm."""
+    logarithm = np.float32(LOGARITHM) * np.log(statistics[:, :PICTURE] + np.float32(DARKEST))
+    return np.concatenate([statistics, logarithm], axis=1, dtype=np.float32)

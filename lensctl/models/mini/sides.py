@@ -44,12 +44,17 @@ class Encoder:
         self._threads = threads
         self._tower: ImageTower | None = None
 
-    def __call__(self, pixels: Floats) -> Floats:
-        """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
+    @property
+    def tower(self) -> ImageTower:
+        """The network up to its feature map."""
         if self._tower is None:
             self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self._threads)
+        return self._tower
+
+    def __call__(self, pixels: Floats) -> Floats:
+        """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-        features = self._tower.feature_map(pixels).mean(axis=(2, 3))
+        features = self.tower.feature_map(pixels).mean(axis=(2, 3))
         light = statistics.measure(pixels * np.float32(STD / 255) + np.float32(MEAN / 255))
         return np.concatenate([features, light], axis=1)
 
@@ -65,8 +70,7 @@ class MiniSide:
         self.precision = "fp32"
         self.encode_images = Encoder(weights)
         self.words = words
-        path = DATA / FUSION
-        fusion = Fusion(TensorFile(path)) if words is not None and path.is_file() else None
+        fusion = None if words is None else Fusion(TensorFile(DATA / FUSION))
         self.lens = Lens(maps, weights, words, fusion)
         self.make_targets = self.lens.make_targets
         self.make_queries = self.lens.make_queries

@@ -1,25 +1,24 @@
 """The maps of `mini` from packages alone: word maps, principal components, scales.
 
-    apt-get install wordnet-base
-    python -m lensctl_training.mini.build --views views.npy
-
-Writes `lens.safetensors` and `card.json`; `calibrate` then puts the score curves into the card. The
-photos need no labels: they give means, deviations and principal directions.
+Needs the Debian package `wordnet-base`. The photos need no labels: they give means, deviations and
+principal directions. The drawings give a map from names to what is seen.
 """
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini import image_tower, statistics
+from lensctl.models.mini.fusion import BLOCK_WEIGHTS, LIGHT, LOOK
+from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
-from lensctl.models.mini.lens import DAMPING, FILE, BlockWeights
+from lensctl.models.mini.lens import DAMPING, FILE, classifier_of, light_of, meaning_of
 from lensctl.models.mini.packages import (
     IMAGE_WEIGHTS,
     TEXT_VOCABULARY,
@@ -27,14 +26,18 @@ from lensctl.models.mini.packages import (
     verified,
 )
 from lensctl.models.mini.sides import PREPROCESSING
+from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import TextTower
-from lensctl.models.mini.words import CLASSES
+from lensctl.models.mini.words import CLASSES, unit
+from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.word_maps import make_word_maps
 
-LOOK = 256
-LEAST_DEVIATION = 0.02
-FLAT = {"slope": 10.0, "midpoint": 0.5}
-"""A score curve before calibration."""
+LEAST_DEVIATION = 0.03
+LIGHT_SCALE = 0.5
+"""Brings a photo's light to a length of about ten."""
+NAMES_RIDGE = 10.0
+IMAGE_PARAMETERS = 6_092_072
+TEXT_PARAMETERS = 22_713_216
 
 
 def principal_directions(features: Floats, classifier: Floats, width: int) -> Floats:
@@ -50,52 +53,73 @@ def principal_directions(features: Floats, classifier: Floats, width: int) -> Fl
     return np.ascontiguousarray(vectors[:, ::-1][:, :width], dtype=np.float32)
 
 
-def make_maps(embeddings: Floats) -> dict[str, np.ndarray]:
-    """All tensors of the lens."""
+def light_directions(light: Floats) -> dict[str, Floats]:
+    """Means (P,), and (P, 96) directions: principal ones of the standardised measures."""
+    mean = light.mean(axis=0)
+    scale = LIGHT_SCALE / np.maximum(light.std(axis=0), LEAST_DEVIATION)
+    _, vectors = np.linalg.eigh(np.cov(((light - mean) * scale).T))
+    return {"light_mean": mean, "light": scale[:, None] * vectors[:, ::-1][:, :LIGHT]}
+
+
+def make_maps(views: Floats, named: Drawings) -> dict[str, np.ndarray]:
+    """All tensors of the lens, from photos and their edits, (P, V, E), and drawings."""
     weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
     text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
-    features, light = np.split(embeddings, [FEATURES], axis=1)
-    look = {
+    features = views[:, 0, :FEATURES]
+    photos = {
         "look_mean": features.mean(axis=0),
         "look": principal_directions(features, weights["classifier.weight"], LOOK),
-        "light_mean": light.mean(axis=0),
-        "light_scale": 1 / np.maximum(light.std(axis=0), LEAST_DEVIATION),
-    }
-    return make_word_maps(text) | {name: one.astype(np.float16) for name, one in look.items()}
+    } | light_directions(light_of(views.reshape(-1, views.shape[-1])[:, FEATURES:]))
+    maps = make_word_maps(text)
+    mean = maps["text_mean"].astype(np.float32)
+    keys = meaning_of(named.embeddings, classifier_of(weights))
+    sentences = unit(text.encode(named.names.tolist()) - mean)
+    photos["drawn_names"] = names_to_keys(sentences, keys, named.sources)
+    return maps | {name: one.astype(np.float16) for name, one in photos.items()}
 
 
-def write(maps: dict[str, np.ndarray], curves: dict[str, dict[str, float]]) -> None:
-    """The maps, and the card that describes them; a running process keeps its old file."""
-    part = DATA / f"{FILE}.part"
+def names_to_keys(sentences: Floats, keys: Floats, sources: npt.NDArray[np.int64]) -> Floats:
+    """(N, 384) names' vectors, (N, 1000) keys of drawings -> (384, 1000), by ridge regression.
+
+    Each source's mean is taken off, so that names, and not the style of drawing, are learned.
+    """
+    centred = keys.copy()
+    for source in np.unique(sources):
+        centred[sources == source] -= keys[sources == source].mean(axis=0)
+    square = sentences.T @ sentences + NAMES_RIDGE * np.eye(sentences.shape[1])
+    return np.linalg.solve(square, sentences.T @ centred).astype(np.float32)
+
+
+def write_maps(maps: dict[str, np.ndarray], folder: Path = DATA) -> None:
+    """Replace the maps; a running process keeps its old file."""
+    part = folder / f"{FILE}.part"
     save_file({name: np.ascontiguousarray(one) for name, one in maps.items()}, part)
     part.chmod(0o644)
-    part.replace(DATA / FILE)
+    part.replace(folder / FILE)
+
+
+def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None:
+    """Widths, fingerprints and score curves of the folder's maps and fusion."""
     encoder = hashlib.sha256(IMAGE_WEIGHTS.sha256.encode())
-    encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.GRID)).encode())
+    encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.SMALL)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
-    lens = hashlib.sha256((DATA / FILE).read_bytes())
-    lens.update(repr((DAMPING, BlockWeights())).encode())
+    lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS)).encode())
+    for name in (FILE, FUSION):
+        lens.update((folder / name).read_bytes())
     card = {
         "encoder_fingerprint": encoder.hexdigest()[:16],
         "lens_fingerprint": lens.hexdigest()[:16],
         "image_size": image_tower.SIZE,
         "embedding_dim": FEATURES + statistics.WIDTH,
-        "target_dim": CLASSES + LOOK + statistics.WIDTH,
+        "target_dim": CLASSES + LOOK + LIGHT,
         "text_dim": CLASSES,
-        "parameters": 6_092_072 + 22_713_216,
+        "parameters": IMAGE_PARAMETERS + TEXT_PARAMETERS + _size_of(folder / FUSION),
         "curves": curves,
     }
-    (DATA / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Read views, write the data folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--views", type=Path, required=True)
-    arguments = parser.parse_args()
-    photos = np.load(arguments.views)[:, 0].astype(np.float32)
-    write(make_maps(photos), dict.fromkeys(("image", "composed", "text"), FLAT))
-
-
-if __name__ == "__main__":
-    main()
+def _size_of(path: Path) -> int:
+    """Numbers in a file of tensors."""
+    tensors = TensorFile(path)
+    return sum(tensors[name].size for name in tensors.names())

@@ -1,11 +1,10 @@
 """Score curves: which cosine of `mini` means how likely a match.
 
-    python -m lensctl_training.mini.calibrate --views views.npy
-
 Matched and unmatched pairs are drawn in equal numbers; a logistic curve is fitted to each kind:
 
 - image: a photo and its edit, against a photo and another photo.
-- composed: a photo with an instruction and the edited photo, against another photo.
+- composed: queries of all three families as in training, each with its best answer, against each
+  with a picture that is no answer.
 - text: fitted once, with `fit_curve`, on 124 labelled pictures of Debian's gcompris-qt-data (names
   against their pictures, and against others); imagined classes are too easy and gave a curve that
   calls one in ten wrong pictures a sure match.
@@ -13,19 +12,17 @@ Matched and unmatched pairs are drawn in equal numbers; a logistic curve is fitt
 So 0.5 means: as likely a match as not, had matches and others been equally many.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 import numpy as np
+import torch
+from torch import Tensor
 
 from lensctl.models.interface import Floats
-from lensctl.models.mini import open_mini
-from lensctl.models.mini.info import CARD, DATA
-from lensctl.models.mini.sides import MiniSide
-from lensctl_training.mini.photo_edits import EDITS
+from lensctl_training.mini.fusion import FusionHead, as_targets
+from lensctl_training.mini.instructions import Instructions, Portions
+from lensctl_training.mini.train import Bank
 
 PAIRS = 400
+BATCHES = 8
 TEXT_CURVE = {"slope": 17.867, "midpoint": 0.1841}
 NEWTON_STEPS = 25
 RIDGE = 1e-2
@@ -47,33 +44,44 @@ def fit_curve(matched: Floats, unmatched: Floats) -> dict[str, float]:
     return {"slope": round(float(slope), 3), "midpoint": round(float(x.mean() - offset / slope), 4)}
 
 
-def photo_pairs(side: MiniSide, views: Floats, rng: np.random.Generator) -> dict[str, dict]:
-    """The curves of image and composed queries."""
-    photos = rng.integers(len(views), size=PAIRS)
-    others = (photos + rng.integers(1, len(views), size=PAIRS)) % len(views)
-    edits = rng.integers(len(EDITS), size=PAIRS)
-    words = [str(rng.choice(list(EDITS.values())[edit].held_out)) for edit in edits]
-    right = side.make_targets(views[photos, 1 + edits])
-    wrong = side.make_targets(views[others, 1 + edits])
-    curves = {}
-    for kind, texts in (("image", [""] * PAIRS), ("composed", words)):
-        queries = side.make_queries(views[photos, 0], texts)
-        curves[kind] = fit_curve((queries * right).sum(axis=1), (queries * wrong).sum(axis=1))
-    return curves
+def image_curve(bank: Bank, views: int, photos: int) -> dict[str, float]:
+    """Of photos and their edits, against other photos and theirs."""
+    rng = np.random.default_rng(0)
+    own = rng.integers(photos, size=PAIRS)
+    other = (own + rng.integers(1, photos, size=PAIRS)) % photos
+    edit = rng.integers(1, views, size=PAIRS)
+    targets = [
+        as_targets(*bank.photos(rows.tolist()))
+        for rows in (own * views, own * views + edit, other * views + edit)
+    ]
+    queries, right, wrong = targets
+    return fit_curve(_cosines(queries, right), _cosines(queries, wrong))
 
 
-def main() -> None:
-    """Put the curves into the shipped card."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--views", type=Path, required=True)
-    arguments = parser.parse_args()
-    views = np.load(arguments.views).astype(np.float32)
-    side, rng = open_mini().query_side(), np.random.default_rng(0)
-    path = DATA / CARD
-    card = json.loads(path.read_text(encoding="utf-8"))
-    card["curves"] = photo_pairs(side, views, rng) | {"text": TEXT_CURVE}
-    path.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+def composed_curve(head: FusionHead, bank: Bank, drawn: Instructions) -> dict[str, float]:
+    """Of all families."""
+    rng = np.random.default_rng(0)
+    matched, unmatched = [], []
+    for _ in range(BATCHES):
+        for batch in drawn.draw(Portions()):
+            words = bank.sentences[batch.texts], bank.votes[batch.texts]
+            queries = head(*bank.photos(batch.queries), *words)
+            cosines = (queries @ as_targets(*bank.photos(batch.gallery)).T).numpy()
+            for row, right in zip(cosines, batch.mask(), strict=True):
+                matched.append(row[right].max())
+                unmatched.append(rng.choice(row[~right]))
+    return fit_curve(np.array(matched), np.array(unmatched))
 
 
-if __name__ == "__main__":
-    main()
+def score_curves(head: FusionHead, bank: Bank, drawn: Instructions) -> dict[str, dict[str, float]]:
+    """All three, for the card."""
+    with torch.inference_mode():
+        return {
+            "image": image_curve(bank, drawn.views, drawn.photos),
+            "composed": composed_curve(head, bank, drawn),
+            "text": TEXT_CURVE,
+        }
+
+
+def _cosines(one: Tensor, other: Tensor) -> Floats:
+    return (one * other).sum(dim=1).numpy()

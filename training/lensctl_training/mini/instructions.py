@@ -1,66 +1,103 @@
-"""What `mini`'s lens is taught: three families of triplets, drawn from kept embeddings.
+"""What `mini`'s lens is taught: batches of queries before a gallery that holds their answers.
 
-- *edits*: a photo, what is to be done to it, the edited photo.
-- *subject*: any photo, "a dog instead", an embedding of that class.
-- *kind*: an embedding of a class, "another kind of fruit", an embedding of its sibling.
+Three families, mixed in every batch:
 
-Embeddings of classes are synthetic: a photo's features are pushed along the classifier's direction
-until the class wins, so no labelled photograph is needed and nothing but licensed photos is used.
+- *edits*: a photo and what is to be done to it; right is the photo so edited, and the gallery holds
+  the photo itself and all its other edits.
+- *subject*: any picture and the name of a thing; right is any picture of that thing.
+- *kind*: a picture and "another kind of fruit"; right is any picture of a sibling, not this one.
+
+Things are the network's 1000 classes, imagined (a photo's features are pushed along the
+classifier's direction until the class leads), and the names of freely licensed drawn pictures.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
-from lensctl.models.mini.words import CLASSES, Words
-from lensctl_training.mini.photo_edits import EDITS
+from lensctl.models.mini.words import CLASSES
+from lensctl_training.mini.drawn import Drawings
+from lensctl_training.mini.photo_edits import EDITS, wordings
 from lensctl_training.mini.word_maps import Tree, gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, load_nouns
 
-SUBJECT_WORDINGS = (
-    "{}",
-    "a {}",
-    "a {} instead",
-    "change it to a {}",
-    "replace it with a {}",
-    "now a {}",
-    "this but a {}",
-    "show a {} instead",
-    "with a {} as the subject",
-    "make it a {}",
-    "A {}.",
-    "a photo of a {}",
-)
-KIND_WORDINGS = (
-    "another kind of {}",
-    "a different {}",
-    "another {}",
-    "some other {}",
-    "a {} of another sort",
-    "not this {}, another one",
-)
+T = TypeVar("T")
+
 FEWEST_SIBLINGS, MOST_SIBLINGS = 3, 150
-FAMILIES = ("edits", "subject", "kind")
-SHARES = (0.45, 0.3, 0.25)
-"""How often each family is drawn."""
-PER_CLASS = 4
+PER_CLASS = 2
+IMAGINED_VIEWS = 4
+"""Of each imagined picture: as it is, and after some edits."""
 MARGINS = (0.5, 7.0)
-"""Least and greatest lead, in logits, of a synthetic embedding's class."""
+"""Least and greatest lead, in logits, of an imagined picture's class."""
 ACTIVATION_CAP = 6.0
 """Features are means over ReLU6."""
+FRAMED = 4
+"""Frames put around each wording of an edit."""
+WORDED = 3
+"""Wordings in which each name is put."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """N triplets and N near misses, as rows of `Instructions.embeddings` and of its texts."""
+class Portions:
+    """What a batch holds.
 
-    queries: list[int]
-    targets: list[int]
-    decoys: list[int]
-    texts: list[int]
+    Args:
+        photos: whose edits are shown.
+        edits: asked for, of each of these photos.
+        subjects: named.
+        drawn: share of the subjects that are drawn pictures instead of imagined classes.
+        groups: of siblings.
+        siblings: shown, of each group.
+    """
+
+    photos: int = 12
+    edits: int = 6
+    subjects: int = 64
+    drawn: float = 0.3
+    groups: int = 14
+    siblings: int = 4
+
+
+@dataclass
+class Batch:
+    """Q queries before G pictures, all as rows of `Instructions.embeddings` and `.texts`."""
+
+    queries: list[int] = field(default_factory=list)
+    texts: list[int] = field(default_factory=list)
+    gallery: list[int] = field(default_factory=list)
+    right: list[list[int]] = field(default_factory=list)
+
+    def show(self, rows: Iterable[int]) -> list[int]:
+        """Put pictures into the gallery -> their places in it."""
+        start = len(self.gallery)
+        self.gallery.extend(rows)
+        return list(range(start, len(self.gallery)))
+
+    def ask(self, query: int, text: int, right: list[int]) -> None:
+        """One query and the places of its answers."""
+        self.queries.append(query)
+        self.texts.append(text)
+        self.right.append(right)
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """(Q, G): which pictures are right."""
+        right = np.zeros((len(self.queries), len(self.gallery)), dtype=bool)
+        for row, places in enumerate(self.right):
+            right[row, places] = True
+        return right
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What has a name: its pictures, each a run of views, and the texts that name it."""
+
+    pictures: list[range]
+    texts: range
 
 
 class Instructions:
@@ -68,99 +105,155 @@ class Instructions:
 
     Args:
         views: (P, V, E) embeddings of P photos: as they are, then once for every edit.
+        drawings: named pictures.
         classifier: (1280, 1000) and (1000,), of the image network.
-        seed: of the choice of classes and of all draws.
-        classes: how many of the 1000 are taught by name.
+        seed: of all draws; the imagined pictures and the choice of wordings are always the same.
 
     Attributes:
-        embeddings: (R, E): all views, then the imagined embeddings of every class.
+        embeddings: (R, E): all views, the imagined pictures of every class, the drawn pictures.
         texts: all instructions.
+        photos, views: P and V.
     """
 
     def __init__(
         self,
         views: Floats,
+        drawings: Drawings,
         classifier: tuple[Floats, Floats],
         seed: int,
-        classes: int = 400,
     ) -> None:
-        self._photos, self._views, width = views.shape
+        fixed = np.random.default_rng(0)
         self._rng = np.random.default_rng(seed)
-        imagined = imagine(views[:, 0], classifier, self._rng)
-        self.embeddings = np.concatenate([views.reshape(-1, width), imagined])
-        nouns = load_nouns()
-        tree = make_tree(nouns)
-        self._taught = np.sort(self._rng.permutation(len(tree.classes))[:classes])
+        self.photos, self.views, width = views.shape
+        imagined = imagine(views, classifier, fixed)
+        self.embeddings = np.concatenate(
+            [views.reshape(-1, width), imagined.reshape(-1, width), drawings.embeddings]
+        )
+        self.texts: list[str] = []
+        self._edit_texts = [self._add(_framed(edit.wordings, fixed)) for edit in EDITS.values()]
+        nouns, tree = load_nouns(), make_tree(load_nouns())
+        self._classes = self._class_things([nouns[one] for one in tree.classes], fixed)
+        self._drawn = self._drawn_things(drawings.names.tolist(), fixed)
         siblings = _siblings(tree)
         self._groups = list(siblings.values())
-        self.texts: list[str] = []
-        self._edit_texts = [self._add(edit.wordings) for edit in EDITS.values()]
-        self._subject_texts = [
-            self._add([*_worded(SUBJECT_WORDINGS, synset), gloss_form(synset)])
-            for synset in (nouns[tree.classes[one]] for one in self._taught)
+        self._kind_texts = [
+            self._add(form.format(nouns[node].lemmas[0]) for form in wordings()["kind"])
+            for node in siblings
         ]
-        self._kind_texts = [self._add(_worded(KIND_WORDINGS, nouns[node])) for node in siblings]
 
-    def _add(self, texts: Sequence[str]) -> range:
+    def _add(self, texts: Iterable[str]) -> range:
         start = len(self.texts)
         self.texts.extend(texts)
         return range(start, len(self.texts))
 
-    def draw(self, size: int) -> Batch:
-        """One batch, families mixed."""
-        makers = {"edits": self._edit, "subject": self._subject, "kind": self._kind}
-        drawn = [makers[str(one)]() for one in self._rng.choice(FAMILIES, size, p=SHARES)]
-        queries, targets, decoys, texts = (list(rows) for rows in zip(*drawn, strict=True))
-        return Batch(queries, targets, decoys, texts)
+    def _class_things(self, synsets: Sequence[Synset], fixed: np.random.Generator) -> list[Thing]:
+        things, row = [], self.views * self.photos
+        for synset in synsets:
+            starts = [row + IMAGINED_VIEWS * one for one in range(PER_CLASS)]
+            pictures = [range(start, start + IMAGINED_VIEWS) for start in starts]
+            named = [synset.lemmas[0], gloss_form(synset), *_named(synset.lemmas[0], fixed)]
+            things.append(Thing(pictures, self._add(named)))
+            row += IMAGINED_VIEWS * PER_CLASS
+        return things
 
-    def _edit(self) -> tuple[int, int, int, int]:
-        photo = self._views * self._pick(self._photos)
-        edit, other = (int(one) for one in self._rng.permutation(len(EDITS))[:2])
-        return photo, photo + 1 + edit, photo + 1 + other, self._word(self._edit_texts[edit])
+    def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> list[Thing]:
+        """One thing for each name, with all its pictures."""
+        first = len(self.embeddings) - len(names)
+        rows: dict[str, list[range]] = {}
+        for row, name in enumerate(names, first):
+            rows.setdefault(name, []).append(range(row, row + 1))
+        return [
+            Thing(pictures, self._add([name, *_named(name, fixed)]))
+            for name, pictures in rows.items()
+        ]
 
-    def _subject(self) -> tuple[int, int, int, int]:
-        named = self._pick(len(self._taught))
-        photo = self._views * self._pick(self._photos)
-        query = photo if self._rng.random() < 0.5 else self._any_imagined()
-        target = self._imagined(int(self._taught[named]))
-        return query, target, self._any_imagined(), self._word(self._subject_texts[named])
+    def edits_asked(self) -> npt.NDArray[np.int64]:
+        """(T,): which edit each text asks for, counted from 1; 0 where it asks for none."""
+        edits = np.zeros(len(self.texts), dtype=np.int64)
+        for number, texts in enumerate(self._edit_texts, 1):
+            edits[texts.start : texts.stop] = number
+        return edits
 
-    def _kind(self) -> tuple[int, int, int, int]:
-        group = self._pick(len(self._groups))
-        one, other = (int(row) for row in self._rng.choice(self._groups[group], 2, replace=False))
-        text = self._word(self._kind_texts[group])
-        return self._imagined(one), self._imagined(other), self._any_imagined(), text
+    def draw(self, portions: Portions) -> list[Batch]:
+        """One batch of each family, each before a gallery of its own."""
+        return [self._edits(portions), self._subjects(portions), self._kinds(portions)]
 
-    def _imagined(self, one: int) -> int:
-        return self._photos * self._views + PER_CLASS * one + self._pick(PER_CLASS)
+    def _edits(self, portions: Portions) -> Batch:
+        batch = Batch()
+        for one in self._rng.choice(self.photos, portions.photos, replace=False):
+            photo = range(self.views * one, self.views * (one + 1))
+            places = batch.show(photo)
+            for edit in self._rng.choice(len(EDITS), portions.edits, replace=False):
+                batch.ask(photo[0], self._pick(self._edit_texts[edit]), [places[1 + edit]])
+        return batch
 
-    def _any_imagined(self) -> int:
-        return self._imagined(self._pick(CLASSES))
+    def _subjects(self, portions: Portions) -> Batch:
+        """The query's own views are in the gallery, too: wrong, however much alike."""
+        batch = Batch()
+        drawn = round(portions.drawn * portions.subjects)
+        for things, number in ((self._drawn, drawn), (self._classes, portions.subjects - drawn)):
+            for one in self._rng.choice(len(things), number, replace=False):
+                places = batch.show(self._pick(things[one].pictures))
+                own = self._any_views()
+                batch.show(own)
+                batch.ask(own[0], self._pick(things[one].texts), places)
+        return batch
 
-    def _word(self, rows: range) -> int:
-        return rows[self._pick(len(rows))]
+    def _kinds(self, portions: Portions) -> Batch:
+        batch = Batch()
+        for one in self._rng.choice(len(self._groups), portions.groups, replace=False):
+            group = self._groups[one]
+            number = min(portions.siblings, len(group))
+            chosen = self._rng.choice(group, number, replace=False)
+            pictures = [self._pick(self._classes[sibling].pictures) for sibling in chosen]
+            shown = [batch.show(picture) for picture in pictures]
+            for own, picture in enumerate(pictures[: number - 1]):
+                right = [place for other in range(number) if other != own for place in shown[other]]
+                batch.ask(picture[0], self._pick(self._kind_texts[one]), right)
+        return batch
 
-    def _pick(self, number: int) -> int:
-        return int(self._rng.integers(number))
+    def _any_views(self) -> list[int]:
+        """A photo, or an imagined picture, as it is and after some edits."""
+        if self._rng.random() < 0.5:
+            photo = self.views * int(self._rng.integers(self.photos))
+            edits = self._rng.choice(self.views - 1, IMAGINED_VIEWS - 1, replace=False)
+            return [photo, *(photo + 1 + edits).tolist()]
+        return list(self._pick(self._pick(self._classes).pictures))
+
+    def _pick(self, things: Sequence[T]) -> T:
+        return things[int(self._rng.integers(len(things)))]
 
 
-def imagine(photos: Floats, classifier: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
-    """(P, E) photos -> (1000 * PER_CLASS, E): features pushed until each class leads."""
+def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
+    """(P, V, E) -> (1000 * PER_CLASS, IMAGINED_VIEWS, E): pushed until each class leads."""
     matrix, bias = classifier
-    named = np.repeat(np.arange(CLASSES), PER_CLASS)
-    embeddings = photos[rng.integers(len(photos), size=len(named))].copy()
-    features = embeddings[:, :FEATURES]
-    logits = features @ matrix + bias
-    directions = (matrix - matrix.mean(axis=1, keepdims=True)).T[named]
-    behind = logits.max(axis=1) - logits[np.arange(len(named)), named]
-    lead = behind + rng.uniform(*MARGINS, size=len(named))
-    pushed = features + (lead / np.square(directions).sum(axis=1))[:, None] * directions
-    embeddings[:, :FEATURES] = np.clip(pushed, 0, ACTIVATION_CAP)
-    return embeddings.astype(np.float32)
+    found = []
+    for named in np.repeat(np.arange(CLASSES), PER_CLASS):
+        edits = 1 + rng.choice(views.shape[1] - 1, IMAGINED_VIEWS - 1, replace=False)
+        photo = views[rng.integers(len(views)), [0, *edits]].copy()
+        logits = photo[0, :FEATURES] @ matrix + bias
+        direction = matrix[:, named] - matrix.mean(axis=1)
+        lead = logits.max() - logits[named] + rng.uniform(*MARGINS)
+        photo[:, :FEATURES] += lead / np.square(direction).sum() * direction
+        photo[:, :FEATURES] = photo[:, :FEATURES].clip(0, ACTIVATION_CAP)
+        found.append(photo)
+    return np.stack(found).astype(np.float32)
 
 
-def _worded(forms: tuple[str, ...], synset: Synset) -> list[str]:
-    return [form.format(synset.lemmas[0]) for form in forms]
+def _framed(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """The wordings, each as it is and in some frames, but never one that is held out."""
+    frames = wordings()["frames"]
+    held_out = {text.lower() for edit in EDITS.values() for text in edit.held_out}
+    framed = [
+        str(frame).format(text)
+        for text in texts
+        for frame in ("{}", *rng.choice(frames, FRAMED, replace=False))
+    ]
+    return [text for text in dict.fromkeys(framed) if text.lower() not in held_out]
+
+
+def _named(name: str, rng: np.random.Generator) -> list[str]:
+    return [str(form).format(name) for form in rng.choice(wordings()["subject"], WORDED, False)]
 
 
 def _siblings(tree: Tree) -> dict[str, list[int]]:
@@ -174,8 +267,3 @@ def _siblings(tree: Tree) -> dict[str, list[int]]:
         for node, rows in sorted(below.items())
         if FEWEST_SIBLINGS <= len(rows) <= MOST_SIBLINGS
     }
-
-
-def encode_bank(words: Words, texts: list[str]) -> tuple[Floats, Floats]:
-    """All texts once: (T, 384) sentence vectors and (T, 1000) class votes."""
-    return words.sentences(texts), words.encode(texts)

@@ -1,14 +1,24 @@
 """Edits of photographs and the instructions that ask for them.
 
-Every edit has wordings to train with and wordings to test with, and no wording is in both.
+Every edit has wordings to train with and wordings to test with (`wordings.toml`), and no wording is
+in both. The first nine make the benchmark's gallery; all are trained.
 """
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 Transform = Callable[[Image.Image], Image.Image]
+
+WORDINGS = Path(__file__).with_name("wordings.toml")
+COARSE = 24
+"""Pixels on each side of a pixelated photo."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,12 @@ class PhotoEdit:
     held_out: tuple[str, ...]
 
 
+@cache
+def wordings() -> dict[str, Any]:
+    """The tables of `wordings.toml`."""
+    return tomllib.loads(WORDINGS.read_text(encoding="utf-8"))
+
+
 def _grey(image: Image.Image) -> Image.Image:
     return ImageOps.grayscale(image).convert("RGB")
 
@@ -38,8 +54,9 @@ def _brighter(image: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(1.9)
 
 
-def _upside_down(image: Image.Image) -> Image.Image:
-    return image.transpose(Image.Transpose.ROTATE_180)
+def _turned(way: Image.Transpose) -> Transform:
+    """Turned over or around, with no pixel lost."""
+    return lambda image: image.transpose(way)
 
 
 def _closer(image: Image.Image) -> Image.Image:
@@ -70,127 +87,60 @@ def _tinted(red: float, green: float, blue: float) -> Transform:
     return tint
 
 
-EDITS: dict[str, PhotoEdit] = {
-    "grey": PhotoEdit(
-        _grey,
-        (
-            "in black and white",
-            "make it black and white",
-            "black-and-white version",
-            "greyscale",
-            "without colour",
-            "the same photo in grayscale",
-            "b&w",
-            "monochrome please",
-            "remove the colors",
-        ),
-        ("a monochrome picture of this", "turn it grey", "no colors", "as a black and white photo"),
-    ),
-    "darker": PhotoEdit(
-        _darker,
-        (
-            "darker",
-            "make it darker",
-            "much darker",
-            "the same but darker",
-            "with less light",
-            "underexposed",
-            "dim the lights",
-            "lower the brightness",
-        ),
-        ("a darker version of this", "less bright", "taken in dim light", "reduce the exposure"),
-    ),
-    "brighter": PhotoEdit(
-        _brighter,
-        (
-            "brighter",
-            "make it brighter",
-            "much lighter",
-            "the same but brighter",
-            "with more light",
-            "overexposed",
-            "turn up the brightness",
-            "in bright light",
-        ),
-        ("a brighter version of this", "lighten it", "more exposure", "very bright"),
-    ),
-    "upside_down": PhotoEdit(
-        _upside_down,
-        (
-            "upside down",
-            "turn it upside down",
-            "rotated by 180 degrees",
-            "the same photo upside-down",
-            "flip it on its head",
-            "standing on its head",
-            "half a turn",
-        ),
-        ("the wrong way up", "rotate it 180°", "inverted, top to bottom", "an upside-down copy"),
-    ),
-    "closer": PhotoEdit(
-        _closer,
-        (
-            "closer",
-            "zoom in",
-            "a close-up",
-            "zoomed in on the middle",
-            "a closer view of this",
-            "magnified",
-            "crop to the centre",
-            "nearer",
-        ),
-        ("show it from closer", "enlarge the middle part", "a tighter crop", "a close up of it"),
-    ),
-    "blurred": PhotoEdit(
-        _blurred,
-        (
-            "blurred",
-            "blurry",
-            "make it blurry",
-            "out of focus",
-            "the same but unsharp",
-            "soft focus",
-            "defocused",
-            "smear it",
-        ),
-        ("a blurry version of this", "not in focus", "less sharp", "blur this photo"),
-    ),
-    "vivid": PhotoEdit(
-        _vivid,
-        (
-            "more colourful",
-            "with vivid colors",
-            "more saturated",
-            "stronger colours",
-            "make the colors pop",
-            "oversaturated",
-        ),
-        ("richer colors", "increase the saturation", "a more vivid version of this"),
-    ),
-    "warmer": PhotoEdit(
-        _tinted(1.25, 0.95, 0.65),
-        (
-            "warmer",
-            "in warm light",
-            "with a warm tone",
-            "more orange",
-            "in golden light",
-            "at sunset",
-            "yellowish",
-        ),
-        ("a warmer version of this", "with an orange cast", "in evening light"),
-    ),
-    "colder": PhotoEdit(
-        _tinted(0.65, 0.95, 1.3),
-        (
-            "colder",
-            "in cold light",
-            "with a blue tint",
-            "bluish",
-            "cooler colours",
-            "more blue",
-            "a cold tone",
-        ),
-        ("a colder version of this", "with a blue cast", "cool it down"),
-    ),
+def _sepia(image: Image.Image) -> Image.Image:
+    grey = ImageOps.grayscale(image)
+    return ImageOps.colorize(grey, (30, 15, 0), (255, 240, 200), mid=(150, 110, 70))
+
+
+def _faded(image: Image.Image) -> Image.Image:
+    """As seen through fog."""
+    return Image.blend(image, Image.new("RGB", image.size, (170, 170, 170)), 0.6)
+
+
+def _stark(image: Image.Image) -> Image.Image:
+    return ImageEnhance.Contrast(image).enhance(2.0)
+
+
+def _sketched(image: Image.Image) -> Image.Image:
+    """Grey divided by its blurred negative, which leaves lines on white, as of a pencil."""
+    grey = ImageOps.grayscale(image)
+    blurred = ImageOps.invert(grey).filter(ImageFilter.GaussianBlur(max(3, max(image.size) / 60)))
+    lit = np.asarray(grey, np.float32) * 255
+    drawn = np.clip(lit / np.maximum(255 - np.asarray(blurred, np.float32), 1), 0, 255)
+    return Image.fromarray(drawn.astype(np.uint8)).convert("RGB")
+
+
+def _pixelated(image: Image.Image) -> Image.Image:
+    small = image.resize((COARSE, COARSE), Image.Resampling.BOX)
+    return small.resize(image.size, Image.Resampling.NEAREST)
+
+
+_TRANSFORMS: dict[str, Transform] = {
+    "grey": _grey,
+    "darker": _darker,
+    "brighter": _brighter,
+    "upside_down": _turned(Image.Transpose.ROTATE_180),
+    "closer": _closer,
+    "blurred": _blurred,
+    "vivid": _vivid,
+    "warmer": _tinted(1.25, 0.95, 0.65),
+    "colder": _tinted(0.65, 0.95, 1.3),
+    "mirrored": _turned(Image.Transpose.FLIP_LEFT_RIGHT),
+    "quarter_left": _turned(Image.Transpose.ROTATE_90),
+    "quarter_right": _turned(Image.Transpose.ROTATE_270),
+    "sepia": _sepia,
+    "faded": _faded,
+    "stark": _stark,
+    "negative": ImageOps.invert,
+    "sketch": _sketched,
+    "night": _tinted(0.18, 0.25, 0.45),
+    "pixelated": _pixelated,
 }
+
+EDITS: dict[str, PhotoEdit] = {
+    name: PhotoEdit(
+        transform, *(tuple(wordings()["edits"][name][s]) for s in ("train", "held_out"))
+    )
+    for name, transform in _TRANSFORMS.items()
+}
+BENCHMARK_EDITS = tuple(EDITS)[:9]

@@ -1,0 +1,83 @@
+"""What `mini` adds to its bare parts: statistics to the image tower, the lens to a query.
+
+    python benchmarks/mini_speed.py [--batch 16] [--runs 20]
+
+Encoding: pixels of one batch through the bare tower with average pooling, and through the whole
+encoder. Query: a photo's embedding and an instruction to a query, against the two things that are
+needed without a trained lens: reading the words, and adding them to the photo's target. Opening:
+the trained lens's file, read and widened to float32. Medians; run on a quiet machine.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from lensctl.models.interface import Floats
+from lensctl.models.mini import open_mini
+from lensctl.models.mini.fusion import FILE, Fusion
+from lensctl.models.mini.info import DATA
+from lensctl.models.mini.sides import MiniSide
+from lensctl.models.mini.tensors import TensorFile
+
+INSTRUCTION = "the same in black and white"
+
+
+def milliseconds(run: Callable[[], object], runs: int) -> float:
+    """The median of several runs after one that does not count."""
+    run()
+    spent = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        spent.append(1000 * (time.perf_counter() - start))
+    return median(spent)
+
+
+def encode_times(side: MiniSide, pixels: Floats, runs: int) -> tuple[float, float]:
+    """A photo through the bare tower, and through the encoder."""
+    side.encode_images(pixels)
+    tower = side.encode_images.tower
+    bare = milliseconds(lambda: tower.feature_map(pixels).mean(axis=(2, 3)), runs)
+    whole = milliseconds(lambda: side.encode_images(pixels), runs)
+    return bare / len(pixels), whole / len(pixels)
+
+
+def query_times(side: MiniSide, runs: int) -> tuple[float, float]:
+    """A query as a plain sum, and by the trained lens."""
+    rng = np.random.default_rng(0)
+    embedding = rng.random((1, side.info.embedding_dim), dtype=np.float32)
+
+    def plain_sum() -> Floats:
+        queries = side.make_targets(embedding)
+        _, votes = side.words.read([INSTRUCTION])
+        queries[:, : votes.shape[1]] += votes
+        return queries / np.linalg.norm(queries)
+
+    summed = milliseconds(plain_sum, runs)
+    return summed, milliseconds(lambda: side.make_queries(embedding, [INSTRUCTION]), runs)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--runs", type=int, default=20)
+    arguments = parser.parse_args()
+    side = open_mini().query_side()
+    pixels = np.random.default_rng(0).random((arguments.batch, 3, 260, 260), dtype=np.float32)
+    bare, whole = encode_times(side, pixels, arguments.runs)
+    summed, trained = query_times(side, arguments.runs)
+    opened = milliseconds(lambda: Fusion(TensorFile(DATA / FILE)), arguments.runs)
+    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+    more = 100 * (whole / bare - 1)
+    print(f"encode a photo: bare {bare:.2f} ms, mini {whole:.2f} ms (+{more:.1f} %)")
+    print(f"query: sum {summed:.2f} ms, trained lens {trained:.2f} ms (+{trained - summed:.2f} ms)")
+    print(f"opening the trained lens: {opened:.2f} ms")
+
+
+if __name__ == "__main__":
+    main()
