@@ -5,22 +5,25 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 
 from lensctl.library.catalog import KnownLens
 from lensctl.library.index_run import IndexOptions, IndexSummary, Watcher
 from lensctl.library.library import Library
-from lensctl.library.pipeline import PhotoReader, Prepared, Unreadable, read_ahead
+from lensctl.library.pipeline import PhotoReader, Prepared, Unreadable, in_order
 from lensctl.library.recorder import ReadPhoto, Recorder
 from lensctl.models.interface import IndexSide
 from lensctl.photos.scan import FoundPhoto
 
 _FIRST_BATCH = 8
-# A larger batch gains a CPU nothing and costs memory: mini's held 1.8 GB at 64 photos.
-_LARGEST_BATCH = {"cpu": 16}
-_LARGEST_ELSEWHERE = 1024
+"""A larger one gains a CPU nothing and costs memory: mini's held 1.8 GB at 64 photos."""
+
+_LARGEST_BATCH = 1024
 _MOST_WAITING = 1024
+
+_Results = Sequence[Prepared | Unreadable]
 
 
 class EncodingRun:
@@ -50,13 +53,27 @@ class EncodingRun:
     ) -> None:
         """Read, encode and commit `count` photos; stops early where the watcher wants it."""
         sizes = _BatchSize(self._side, options.batch_size)
-        watcher.encoding(count, sizes.measure())
+        lanes = self._side.share_cores()
+        watcher.encoding(count, sizes.measure() / lanes)
         writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
         with closing(_KnownContents(self._library, self._lens)) as known:
             results = self._read(_until_stop(photos, watcher, summary), options, known)
-            for batch in sizes.batches(results):
-                sizes.learn(batch, writer.write(batch))
-                watcher.advanced(len(batch))
+            batches = sizes.batches(results)
+            for batch in in_order(batches, self._encode, lanes, window=lanes + 1):
+                writer.write(batch)
+                sizes.learn(batch)
+                watcher.advanced(len(batch.results))
+
+    def _encode(self, results: _Results) -> "_Batch":
+        fresh = [one for one in results if isinstance(one, Prepared) and one.pixels is not None]
+        if not fresh:
+            empty = np.empty((0, 0), np.float32)
+            return _Batch(results, fresh, empty, empty, 0.0)
+        started = time.monotonic()
+        pixels = np.stack([one.pixels for one in fresh if one.pixels is not None])
+        embeddings = self._side.encode_images(pixels)
+        targets = self._side.make_targets(embeddings)
+        return _Batch(results, fresh, embeddings, targets, time.monotonic() - started)
 
     def _read(
         self, photos: Iterator[FoundPhoto], options: IndexOptions, known: "_KnownContents"
@@ -69,7 +86,18 @@ class EncodingRun:
             memory_limit=options.memory_limit,
         )
         workers = options.workers or os.cpu_count() or 1
-        return read_ahead(photos, reader, workers, window=4 * workers + 8)
+        return in_order(photos, reader, workers, window=4 * workers + 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Photos that were read, and the vectors of those among them that are `fresh`."""
+
+    results: _Results
+    fresh: Sequence[Prepared]
+    embeddings: np.ndarray
+    targets: np.ndarray
+    seconds: float
 
 
 def _until_stop(
@@ -104,7 +132,7 @@ class _KnownContents:
 
 
 class _BatchWriter:
-    """Encodes what was read and commits it: one batch, one transaction."""
+    """Commits what was read and encoded: one batch, one transaction."""
 
     def __init__(
         self,
@@ -120,28 +148,18 @@ class _BatchWriter:
         self._side = side
         self._summary = summary
 
-    def write(self, results: Sequence[Prepared | Unreadable]) -> float:
-        """Returns the seconds that encoding took."""
-        fresh = [one for one in results if isinstance(one, Prepared) and one.pixels is not None]
-        started = time.monotonic()
-        embeddings, targets = self._encode(fresh)
-        seconds = time.monotonic() - started
+    def write(self, batch: _Batch) -> None:
+        """All of the batch, or nothing."""
         with self._recorder.transaction():
-            for one in results:
+            for one in batch.results:
                 if isinstance(one, Unreadable):
                     self._refuse(one.found, one.reason)
                 elif one.pixels is None:
                     self._link(one)
-            for one, embedding, target in zip(fresh, embeddings, targets, strict=True):
+            for one, embedding, target in zip(
+                batch.fresh, batch.embeddings, batch.targets, strict=True
+            ):
                 self._keep(one, embedding, target)
-        return seconds
-
-    def _encode(self, fresh: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray]:
-        if not fresh:
-            return np.empty((0, 0), np.float32), np.empty((0, 0), np.float32)
-        pixels = np.stack([one.pixels for one in fresh if one.pixels is not None])
-        embeddings = self._side.encode_images(pixels)
-        return embeddings, self._side.make_targets(embeddings)
 
     def _refuse(self, found: FoundPhoto, reason: str) -> None:
         self._recorder.record_error(self._root_id, found, reason)
@@ -173,13 +191,12 @@ class _BatchWriter:
 
 
 class _BatchSize:
-    """The batch size: given, or doubled for as long as a photo gets cheaper by it."""
+    """The batch size: given, 8 on a CPU, else doubled for as long as a photo gets cheaper by it."""
 
     def __init__(self, side: IndexSide, given: int) -> None:
         self._side = side
-        self._fixed = given > 0
+        self._fixed = given > 0 or side.device == "cpu"
         self.size = given or _FIRST_BATCH
-        self._largest = _LARGEST_BATCH.get(side.device, _LARGEST_ELSEWHERE)
         self._best = float("inf")
 
     def measure(self) -> float:
@@ -206,13 +223,12 @@ class _BatchSize:
         if batch:
             yield batch
 
-    def learn(self, batch: Sequence[Prepared | Unreadable], seconds: float) -> None:
+    def learn(self, batch: _Batch) -> None:
         """Take in what a batch cost."""
-        photos = sum(_needs_encoding(one) for one in batch)
-        if self._fixed or photos < self.size:
+        if self._fixed or len(batch.fresh) < self.size:
             return
-        cost = seconds / photos
-        if cost < 0.95 * self._best and self.size < self._largest:
+        cost = batch.seconds / len(batch.fresh)
+        if cost < 0.95 * self._best and self.size < _LARGEST_BATCH:
             self.size *= 2
         else:
             self._fixed = True

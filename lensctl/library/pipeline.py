@@ -1,7 +1,7 @@
-"""Photos read ahead of the encoder: threads decode while the encoder works.
+"""Photos read ahead of the encoder: threads decode and encode side by side.
 
-Pillow and the codecs release the interpreter's lock, so threads scale; results keep the order of
-the photos, so that two runs write the same rows.
+Pillow, the codecs and the encoders release the interpreter's lock, so threads scale; results keep
+the order of the photos, so that two runs write the same rows.
 """
 
 import threading
@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lensctl.errors import PhotoError
 from lensctl.models.interface import Floats, Preprocessor
 from lensctl.photos.facts import Facts
 from lensctl.photos.reader import read_photo
 from lensctl.photos.scan import FoundPhoto
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +107,15 @@ class PhotoReader:
         return Prepared(found, read.content_hash, read.facts, self._preprocess(read.image))
 
 
-def read_ahead(
-    photos: Iterable[FoundPhoto], reader: PhotoReader, workers: int, window: int
-) -> Iterator[Prepared | Unreadable]:
-    """Read photos with `workers` threads, at most `window` of them ahead; in order."""
-    pending: deque[Future[Prepared | Unreadable]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+def in_order(
+    items: Iterable[Item], work: Callable[[Item], Result], workers: int, window: int
+) -> Iterator[Result]:
+    """`work` done by `workers` threads, at most `window` items ahead; results in order."""
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers)
     try:
-        for found in photos:
-            pending.append(pool.submit(reader, found))
+        for item in items:
+            pending.append(pool.submit(work, item))
             if len(pending) >= window:
                 yield pending.popleft().result()
         while pending:

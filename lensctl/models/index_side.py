@@ -7,12 +7,15 @@ from torch import Tensor
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.backbone import encode_images
 from lensctl.models.folder import EMPTY_TEXT, WEIGHTS, ModelFolder
-from lensctl.models.interface import Floats, Preprocessor
+from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
 from lensctl.models.query_side import unit
 from lensctl.models.weights import load_module
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+
+_CORES = torch.get_num_threads()
+"""Read before anything changes it."""
 
 
 class TorchIndexSide:
@@ -44,6 +47,14 @@ class TorchIndexSide:
         self._empty_text = self._empty_text.to(self.device)
         if compiled:
             self._clip.visual.compile(dynamic=False)
+
+    def share_cores(self) -> int:
+        """One thread for each call on a CPU, up to MOST_LANES calls; one call on an accelerator."""
+        if self.device != "cpu":
+            return 1
+        lanes = min(_CORES, MOST_LANES)
+        torch.set_num_threads(_CORES // lanes)
+        return lanes
 
     @torch.inference_mode()
     def encode_images(self, pixels: Floats) -> Floats:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
+MOST_LANES = 4
+"""Batches encoded side by side at the most: each takes memory of its own."""
+
 QueryKind = Literal["image", "composed", "text"]
 """image: (photo, ""); composed: (photo, instruction); text: words alone."""
 
@@ -135,6 +138,14 @@ class IndexSide(Protocol):
     @property
     def precision(self) -> str:
         """fp32 or bf16; kept with the vectors."""
+        ...
+
+    def share_cores(self) -> int:
+        """How many threads should call `encode_images` at once; each call then takes its share.
+
+        Threads within one call wait for one another at every layer, and wait long where decoding
+        has taken a core; calls beside each other do not. To be asked before the first of them.
+        """
         ...
 
     def encode_images(self, pixels: Floats) -> Floats:

@@ -56,6 +56,9 @@ class ColourModel:
         pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BOX), dtype=np.float32)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / 255.0
 
+    def share_cores(self) -> int:
+        return 1
+
     def encode_images(self, pixels: Floats) -> Floats:
         self.encoded += len(pixels)
         self.batches.append(len(pixels))

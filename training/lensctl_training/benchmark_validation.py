@@ -70,6 +70,10 @@ class ModelInMemory:
         """Itself, on the device it is on."""
         return self
 
+    def share_cores(self) -> int:
+        """Training has its own way with the cores: one call at a time."""
+        return 1
+
     @torch.no_grad()
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) -> (N, E)."""

@@ -1,9 +1,11 @@
 """`mini` behind the model interface: one encoder, which both sides use."""
 
+import os
+
 import numpy as np
 
 from lensctl.errors import UsageError
-from lensctl.models.interface import Floats, ModelInfo
+from lensctl.models.interface import MOST_LANES, Floats, ModelInfo
 from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.fusion import Fusion
@@ -39,16 +41,16 @@ class Encoder:
     A query by a library's photo has its embedding and never needs the tower.
     """
 
-    def __init__(self, weights: WeightFile, threads: int = 0) -> None:
+    def __init__(self, weights: WeightFile) -> None:
+        self.threads = 0
         self._weights = weights
-        self._threads = threads
         self._tower: ImageTower | None = None
 
     @property
     def tower(self) -> ImageTower:
         """The network up to its feature map."""
         if self._tower is None:
-            self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self._threads)
+            self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self.threads)
         return self._tower
 
     def __call__(self, pixels: Floats) -> Floats:
@@ -76,6 +78,12 @@ class MiniSide:
         self.make_queries = self.lens.make_queries
         self.encode_texts = self.lens.encode_texts
         self.text_keys = self.lens.text_keys
+
+    def share_cores(self) -> int:
+        """One thread for each call, up to MOST_LANES calls beside each other."""
+        lanes = min(os.cpu_count() or 1, MOST_LANES)
+        self.encode_images.threads = 1
+        return lanes
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""
