@@ -1,11 +1,11 @@
 """Indexing whole folders, beside rclip in the same run, and beside the floors of this machine.
 
-    python benchmarks/index_speed.py PHOTOS [--model mini]... [--runs 5]
+    python benchmarks/index_speed.py PHOTOS [--model mini]... [--runs 5] [--precision auto]
         [--rclip COMMAND --rclip-data DIR]
 
 Prints, for every command, the medians of wall seconds, CPU seconds and peak memory (PSS of the
 process tree) of indexing PHOTOS from nothing; then for each model what decoding alone and encoding
-alone reach in images per second, in this process, with all cores.
+alone reach in images per second, in this process, with all cores; and what follows for both.
 """
 
 import argparse
@@ -28,11 +28,11 @@ from lensctl.photos.reader import read_photo
 from lensctl.photos.scan import FoundPhoto, ScanRules, scan
 
 
-def our_command(model: str, photos: Path, scratch: Path) -> Command:
+def our_command(model: str, photos: Path, scratch: Path, precision: str) -> Command:
     """Index from nothing with a model."""
     library = scratch / f"library-{Path(model).name}"
     line = [sys.executable, "-m", "lensctl", "index", str(photos), "--quiet"]
-    line += ["--library", str(library), "--model", model]
+    line += ["--library", str(library), "--model", model, "--precision", precision]
     return Command(
         f"lensctl index, {Path(model).name}",
         line,
@@ -51,20 +51,21 @@ def rclip_command(rclip: str, data: str, photos: Path) -> Command:
     return Command("rclip", [*shlex.split(rclip), "-f", "red"], env, photos, forget)
 
 
-def floors(model: str, photos: Path) -> dict[str, object]:
-    """Images per second of decoding alone and of encoding alone."""
-    side = open_model(model).index_side()
+def floors(model: str, photos: Path, precision: str) -> dict[str, object]:
+    """Images per second of decoding alone, of encoding alone, and of both on the same cores."""
+    side = open_model(model).index_side(precision=precision)
     found = [one for one in scan(os.fsencode(photos), ScanRules()) if isinstance(one, FoundPhoto)]
+    decode, encode = _decode_rate(side, found), _encode_rate(side, len(found))
     return {
         "what": f"floors, {Path(model).name}",
         "precision": side.precision,
-        "decode_per_s": round(_decode_rate(side, found), 1),
-        "encode_per_s": round(_encode_rate(side, len(found)), 1),
-        "batch": _BATCH,
+        "decode_per_s": round(decode, 1),
+        "encode_per_s": round(encode, 1),
+        "both_per_s": round(1 / (1 / decode + 1 / encode), 1),
     }
 
 
-_BATCH = 32
+_BATCH = 8
 
 
 def _decode_rate(side: IndexSide, found: list[FoundPhoto]) -> float:
@@ -82,12 +83,13 @@ def _decode_rate(side: IndexSide, found: list[FoundPhoto]) -> float:
 def _encode_rate(side: IndexSide, photos: int) -> float:
     size = side.info.image_size
     batch = np.random.default_rng(0).standard_normal((_BATCH, 3, size, size), dtype=np.float32)
+    lanes = side.share_cores()
     side.encode_images(batch)
-    rounds = max(2, min(photos // _BATCH, 8))
-    started = time.monotonic()
-    for _ in range(rounds):
-        side.make_targets(side.encode_images(batch))
-    return rounds * _BATCH / (time.monotonic() - started)
+    rounds = lanes * max(2, min(photos // _BATCH, 8))
+    with ThreadPoolExecutor(lanes) as pool:
+        started = time.monotonic()
+        list(pool.map(lambda _: side.make_targets(side.encode_images(batch)), range(rounds)))
+        return rounds * _BATCH / (time.monotonic() - started)
 
 
 def main() -> None:
@@ -96,18 +98,21 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--model", action="append")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--rclip", help="how to run rclip, a path or a command")
     parser.add_argument("--rclip-data", help="an rclip data folder; its database is deleted")
     options = parser.parse_args()
     photos = options.photos.resolve()
     models = options.model or ["mini"]
     with tempfile.TemporaryDirectory() as scratch:
-        commands = [our_command(model, photos, Path(scratch)) for model in models]
+        commands = [
+            our_command(model, photos, Path(scratch), options.precision) for model in models
+        ]
         if options.rclip:
             commands.append(rclip_command(options.rclip, options.rclip_data, photos))
         report(run_in_turn(commands, options.runs), photos=sum(1 for _ in photos.rglob("*.jpg")))
     for model in models:
-        print(json.dumps(floors(model, photos)))
+        print(json.dumps(floors(model, photos, options.precision)))
 
 
 if __name__ == "__main__":
