@@ -100,6 +100,9 @@ class Library:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             _open_recorder(connection).migrate()
+            # Brings all into the one file that is renamed, and fails where closing, which would do
+            # it as well, keeps silent: on a full disk.
+            connection.execute("PRAGMA journal_mode = DELETE")
         new.replace(self.catalog_path)
 
     def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
