@@ -60,6 +60,8 @@ class Reconciler:
         with self._recorder.transaction():
             self._welcome_back()
             missing = self._missing()
+            if missing:
+                self._sql.execute("CREATE INDEX temp.seen_inode ON seen (inode)")
             self._judge([row for row in missing if not self._follow_move(row)])
             self._sql.execute(
                 "UPDATE roots SET last_indexed = datetime('now') WHERE id = ?", (self._root_id,)

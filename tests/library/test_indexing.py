@@ -3,12 +3,38 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from lensctl.errors import LibraryBusyError
 from support.photo_files import write_photo
+
+
+@pytest.fixture(scope="module")
+def audit():
+    """Lists to which an audit hook adds the photos that this process opens; a hook is for good."""
+    lists: list[list[Path]] = []
+
+    def note(event: str, arguments: tuple) -> None:
+        if event != "open" or not isinstance(arguments[0], str | bytes):
+            return
+        path = Path(os.fsdecode(arguments[0]))
+        for files in lists:
+            files += [path] if path.suffix == ".png" else []
+
+    sys.addaudithook(note)
+    return lists
+
+
+@pytest.fixture
+def opened(audit):
+    """The photos opened in this test."""
+    files: list[Path] = []
+    audit.append(files)
+    yield files
+    audit.clear()
 
 
 def paths(library, sql="state = 'present'"):
@@ -22,11 +48,14 @@ def states(library):
         return dict(catalog.connection.execute("SELECT path, state FROM photos"))
 
 
-def test_second_run_encodes_nothing(index, photos, model):
+def test_second_run_encodes_nothing(index, photos, model, opened):
     first, encoded = index(photos), model.encoded
+    assert {path.parent.parent for path in opened} == {photos}
+    opened.clear()
     second = index(photos)
     assert (first.encoded, second.encoded, second.found) == (12, 0, 12)
     assert model.encoded == encoded
+    assert opened == []
 
 
 def test_only_new_and_changed_photos_are_encoded(index, photos, library):
@@ -37,13 +66,15 @@ def test_only_new_and_changed_photos_are_encoded(index, photos, library):
     assert len(paths(library)) == 13
 
 
-def test_renamed_folder_is_followed_without_reading_a_photo(index, photos, model):
+def test_renamed_folder_is_followed_without_reading_a_photo(index, photos, model, opened):
     index(photos)
     (photos / "a").rename(photos / "elsewhere")
     encoded = model.encoded
+    opened.clear()
     summary = index(photos)
     assert (summary.moved, summary.encoded, summary.linked, summary.gone) == (6, 0, 0, 0)
     assert model.encoded == encoded
+    assert opened == []
 
 
 def test_copy_is_known_by_content(index, photos, library):
