@@ -26,11 +26,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run took. `peak_mb` is the proportional set size of the whole process tree."""
+    """What one run took.
+
+    `peak_mb` is the proportional set size of the whole process tree, `anonymous_mb` the part of it
+    that no file backs: mapped files can be dropped from memory at any time, this cannot.
+    """
 
     wall: float
     cpu: float
     peak_mb: float
+    anonymous_mb: float
 
 
 def run_in_turn(commands: Sequence[Command], runs: int, warmups: int = 1) -> dict[str, Cost]:
@@ -63,14 +68,17 @@ def run_once(command: Command) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{shlex.join(command.line)} failed:\n{err.decode()}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, peak.stop() or usage.ru_maxrss / 1024)
+    mapped, anonymous = peak.stop()
+    cpu = usage.ru_utime + usage.ru_stime
+    return Cost(wall, cpu, mapped or usage.ru_maxrss / 1024, anonymous)
 
 
 def report(costs: Mapping[str, Cost], **facts: object) -> None:
     """One line of JSON for each command."""
     for name, cost in costs.items():
         row = {"what": name, **facts, "wall_s": round(cost.wall, 3), "cpu_s": round(cost.cpu, 3)}
-        print(json.dumps({**row, "peak_mb": round(cost.peak_mb)}), flush=True)
+        memory = {"peak_mb": round(cost.peak_mb), "anonymous_mb": round(cost.anonymous_mb)}
+        print(json.dumps({**row, **memory}), flush=True)
 
 
 def _median(rows: Sequence[Cost]) -> Cost:
@@ -78,6 +86,7 @@ def _median(rows: Sequence[Cost]) -> Cost:
         statistics.median(row.wall for row in rows),
         statistics.median(row.cpu for row in rows),
         statistics.median(row.peak_mb for row in rows),
+        statistics.median(row.anonymous_mb for row in rows),
     )
 
 
@@ -86,20 +95,22 @@ class _PeakMemory:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._peak = 0.0
+        self._peak = self._anonymous = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
-        """The peak in MB; 0 where the process ended before the first sample."""
+    def stop(self) -> tuple[float, float]:
+        """Peaks in MB, all and anonymous; 0 where the process ended before the first sample."""
         self._done.set()
         self._thread.join()
-        return self._peak
+        return self._peak / 1024, self._anonymous / 1024
 
     def _watch(self) -> None:
         while not self._done.wait(0.05):
-            self._peak = max(self._peak, sum(_pss(pid) for pid in _tree(self._pid)) / 1024)
+            rows = [_pss(pid) for pid in _tree(self._pid)]
+            self._peak = max(self._peak, sum(one for one, _ in rows))
+            self._anonymous = max(self._anonymous, sum(one for _, one in rows))
 
 
 def _tree(pid: int) -> list[int]:
@@ -114,10 +125,11 @@ def _tree(pid: int) -> list[int]:
     return pids
 
 
-def _pss(pid: int) -> int:
-    """Kilobytes; 0 for a process that ended."""
+def _pss(pid: int) -> tuple[int, int]:
+    """Kilobytes, all and anonymous; 0 for a process that ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in text.splitlines() if line[:4] == "Pss:"), 0)
+        return 0, 0
+    fields = {line.split()[0]: line.split()[1] for line in text.splitlines()[1:]}
+    return int(fields.get("Pss:", 0)), int(fields.get("Pss_Anon:", 0))
