@@ -44,8 +44,9 @@ class Studio:
         write_sample_photos(self.photos)
 
     def index(self) -> None:
-        """Index the photos."""
+        """Index the photos, and have the names of places ready."""
         run_in(self.folder, "index", self.photos)
+        run_in(self.folder, "query", "coffee")
 
     def environment(self) -> dict[str, str]:
         """Of every program that is photographed."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -53,7 +54,9 @@ def shell(
     chosen = model_for(place, settings.model)
     with open_session(place, chosen, mode=mode, max_pixels=pixels) as session:
         conversation = Conversation(session, settings)
+        warming = _warm_up(session)
         for line in _lines(place.folder):
+            warming.join()
             try:
                 if not conversation.take(line):
                     break
@@ -63,6 +66,19 @@ def shell(
                 raise
             except OSError as error:
                 note("\n".join(as_storage_error(error).lines()))
+
+
+def _warm_up(session: "Session") -> threading.Thread:
+    """Load the model while the first question is being typed."""
+
+    def load() -> None:
+        # What is wrong with the model is told by the first question.
+        with contextlib.suppress(LensctlError, OSError):
+            session.side.encode_texts(["a photo"])
+
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread
 
 
 @dataclass
