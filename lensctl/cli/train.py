@@ -26,7 +26,7 @@ train_app = typer.Typer(
     rich_markup_mode=None,
     help="""Train a MagicLens: lensctl train RECIPE [DATA] --out DIR.
 
-    RECIPE is a shipped recipe (smoke, scenes, magiclens-base, magiclens-large, coca-base,
+    RECIPE is a shipped recipe (smoke, scenes, mini, magiclens-base, magiclens-large, coca-base,
     coca-large) or a .toml file; DATA is a folder of shards or a .jsonl file. Options: lensctl
     train run --help. A first look, 5 minutes on two cores: lensctl train smoke --out /tmp/smoke""",
 )
