@@ -1,6 +1,7 @@
 """Image and instruction on real photographs never trained on: `mini`'s lens and baselines.
 
     python benchmarks/mini_composed.py FOLDER [--fusion FILE ...] [--kept FILE.npy] [--json]
+        [--split validation] [--all-edits]
 
 FOLDER holds the unpacked Debian package `tuxpaint-stamps-default`; its photographs are those of
 `mini_stamps.py`. The gallery is every photograph, as it is and after each of nine edits
@@ -13,7 +14,9 @@ held out of training:
 
 The query photo itself is left out of its results; ties count against. The sum is given its best
 weight for every family separately. Several --fusion files (seeds) give a row each. --kept keeps the
-gallery's embeddings in a file, or reads them where they were kept.
+gallery's embeddings in a file, or reads them where they were kept. --split validation asks in the
+wordings by which choices are made (FOLDER: see `unpack_gcompris.py`). --all-edits makes the gallery
+of all nineteen edits and asks for each.
 """
 
 import argparse
@@ -39,7 +42,6 @@ KIND_WORDINGS = ("other {}s than this", "a {} of a different kind", "more {}s, b
 FEWEST_OF_A_KIND = 4
 SUM_WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 RANKS = (1, 10)
-VIEWS = 1 + len(BENCHMARK_EDITS)
 
 
 @dataclass(frozen=True)
@@ -51,58 +53,69 @@ class Query:
     right: frozenset[int]
 
 
-def make_queries(stamps: list[Stamp], seed: int = 0) -> dict[str, list[Query]]:
-    """All queries of the three families; rows count VIEWS for every stamp."""
-    rng = np.random.default_rng(seed)
-    return {
-        "edits": _edit_queries(len(stamps), rng),
-        "subject": _subject_queries(stamps, rng),
-        "kind": _kind_queries(stamps, rng),
-    }
+class Asking:
+    """Makes the queries of the three families.
+
+    Args:
+        stamps: the photographs; rows of the gallery count 1 + edits for each.
+        edits: by name.
+        split: of the wordings: "held_out" or "validation".
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, stamps: list[Stamp], edits: tuple[str, ...], split: str, seed: int = 0
+    ) -> None:
+        self._stamps = stamps
+        self._wordings: list[tuple[str, ...]] = [getattr(EDITS[name], split) for name in edits]
+        self._views = 1 + len(edits)
+        self._rng = np.random.default_rng(seed)
+
+    def queries(self) -> dict[str, list[Query]]:
+        """By family."""
+        return {"edits": self._edits(), "subject": self._subjects(), "kind": self._kinds()}
+
+    def _edits(self) -> list[Query]:
+        rows = range(0, self._views * len(self._stamps), self._views)
+        return [
+            Query(row, str(self._rng.choice(wordings)), frozenset({row + place}))
+            for row in rows
+            for place, wordings in enumerate(self._wordings, 1)
+        ]
+
+    def _subjects(self) -> list[Query]:
+        queries = []
+        for stamp in self._stamps:
+            others = [n for n, other in enumerate(self._stamps) if other.words != stamp.words]
+            right = [n for n, other in enumerate(self._stamps) if other.words == stamp.words]
+            row = self._views * int(self._rng.choice(others))
+            queries.append(Query(row, stamp.words, self._all_views(right)))
+        return queries
+
+    def _kinds(self) -> list[Query]:
+        """A stamp's folder names its kind; folders with few photographs are left out."""
+        kinds: dict[str, list[int]] = {}
+        for number, stamp in enumerate(self._stamps):
+            kinds.setdefault(stamp.path.parent.name, []).append(number)
+        queries = []
+        for kind, members in sorted(kinds.items()):
+            for own in members if len(members) >= FEWEST_OF_A_KIND else ():
+                words = str(self._rng.choice(KIND_WORDINGS)).format(kind.removesuffix("s"))
+                right = self._all_views([one for one in members if one != own])
+                queries.append(Query(self._views * own, words, right))
+        return queries
+
+    def _all_views(self, photos: list[int]) -> frozenset[int]:
+        starts = (self._views * photo for photo in photos)
+        return frozenset(row for start in starts for row in range(start, start + self._views))
 
 
-def _edit_queries(number: int, rng: np.random.Generator) -> list[Query]:
-    return [
-        Query(VIEWS * photo, str(rng.choice(edit.held_out)), frozenset({VIEWS * photo + 1 + place}))
-        for photo in range(number)
-        for place, edit in enumerate(EDITS[name] for name in BENCHMARK_EDITS)
-    ]
-
-
-def _subject_queries(stamps: list[Stamp], rng: np.random.Generator) -> list[Query]:
-    queries = []
-    for stamp in stamps:
-        others = [row for row, other in enumerate(stamps) if other.words != stamp.words]
-        right = [row for row, other in enumerate(stamps) if other.words == stamp.words]
-        queries.append(Query(VIEWS * int(rng.choice(others)), stamp.words, _all_views(right)))
-    return queries
-
-
-def _kind_queries(stamps: list[Stamp], rng: np.random.Generator) -> list[Query]:
-    """A stamp's folder names its kind; folders with few photographs are left out."""
-    kinds: dict[str, list[int]] = {}
-    for row, stamp in enumerate(stamps):
-        kinds.setdefault(stamp.path.parent.name, []).append(row)
-    queries = []
-    for kind, rows in sorted(kinds.items()):
-        if len(rows) < FEWEST_OF_A_KIND:
-            continue
-        for row in rows:
-            words = str(rng.choice(KIND_WORDINGS)).format(kind.removesuffix("s"))
-            queries.append(Query(VIEWS * row, words, _all_views([r for r in rows if r != row])))
-    return queries
-
-
-def _all_views(photos: list[int]) -> frozenset[int]:
-    return frozenset(VIEWS * photo + view for photo in photos for view in range(VIEWS))
-
-
-def embed_views(side: MiniSide, stamps: list[Stamp]) -> Floats:
-    """(P * VIEWS, E): each photograph as it is, then once for every edit."""
+def embed_views(side: MiniSide, stamps: list[Stamp], edits: tuple[str, ...]) -> Floats:
+    """(P * (1 + edits), E): each photograph as it is, then once for every edit."""
     rows = []
     for number, stamp in enumerate(stamps):
         image = decode(stamp.path, at_least=2 * side.info.image_size).image
-        views = [image, *(EDITS[name].transform(image) for name in BENCHMARK_EDITS)]
+        views = [image, *(EDITS[name].transform(image) for name in edits)]
         rows.append(side.encode_images(np.stack([side.preprocess(view) for view in views])))
         if number % 50 == 0:
             print(f"{number} of {len(stamps)} photographs", file=sys.stderr)
@@ -162,22 +175,24 @@ class Evaluation:
         return recalls(queries @ self._targets.T, self._queries)
 
 
-def kept_views(side: MiniSide, stamps: list[Stamp], kept: Path | None) -> Floats:
+def kept_views(
+    side: MiniSide, stamps: list[Stamp], edits: tuple[str, ...], kept: Path | None
+) -> Floats:
     """The gallery's embeddings, from the file where there is one."""
     if kept is not None and kept.is_file():
         return np.load(kept).astype(np.float32)
-    embeddings = embed_views(side, stamps)
+    embeddings = embed_views(side, stamps, edits)
     if kept is not None:
         np.save(kept, embeddings.astype(np.float16))
     return embeddings
 
 
 def evaluate(
-    side: MiniSide, stamps: list[Stamp], embeddings: Floats, fusions: list[Path]
+    side: MiniSide, asked: dict[str, list[Query]], embeddings: Floats, fusions: list[Path]
 ) -> dict[str, dict]:
     """All families, all methods."""
     found: dict[str, dict] = {}
-    for family, queries in make_queries(stamps).items():
+    for family, queries in asked.items():
         one = Evaluation(side, embeddings, queries)
         found[family] = {"queries": len(queries)} | one.baselines()
         for path in fusions:
@@ -191,12 +206,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fusion", type=Path, nargs="*", default=[DATA / FILE])
     parser.add_argument("--kept", type=Path, metavar="FILE.npy")
+    parser.add_argument("--split", choices=("held_out", "validation"), default="held_out")
+    parser.add_argument("--all-edits", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     side = open_mini().query_side()
     stamps = find_photographs(arguments.folder)
-    embeddings = kept_views(side, stamps, arguments.kept)
-    found = evaluate(side, stamps, embeddings, arguments.fusion)
+    edits = tuple(EDITS) if arguments.all_edits else BENCHMARK_EDITS
+    embeddings = kept_views(side, stamps, edits, arguments.kept)
+    asked = Asking(stamps, edits, arguments.split).queries()
+    found = evaluate(side, asked, embeddings, arguments.fusion)
     if arguments.json:
         print(json.dumps(found, indent=1))
         return

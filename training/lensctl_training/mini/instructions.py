@@ -21,10 +21,10 @@ import numpy.typing as npt
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
 from lensctl.models.mini.words import CLASSES
-from lensctl_training.mini.drawn import Drawings
+from lensctl_training.mini.drawn import EDITED, Drawings
 from lensctl_training.mini.photo_edits import EDITS, wordings
-from lensctl_training.mini.word_maps import Tree, gloss_form, make_tree
-from lensctl_training.mini.wordnet import Synset, load_nouns
+from lensctl_training.mini.word_maps import gloss_form, make_tree
+from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Portions:
         photos: whose edits are shown.
         edits: asked for, of each of these photos.
         subjects: named.
-        drawn: share of the subjects that are drawn pictures instead of imagined classes.
+        drawn: share of subjects and groups that are drawn instead of imagined.
         groups: of siblings.
         siblings: shown, of each group.
     """
@@ -58,7 +58,7 @@ class Portions:
     photos: int = 12
     edits: int = 6
     subjects: int = 64
-    drawn: float = 0.3
+    drawn: float = 0.8
     groups: int = 14
     siblings: int = 4
 
@@ -100,6 +100,14 @@ class Thing:
     texts: range
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Things below one ancestor, and the texts that ask for another one of them."""
+
+    things: list[Thing]
+    texts: range
+
+
 class Instructions:
     """Draws batches.
 
@@ -122,23 +130,39 @@ class Instructions:
         classifier: tuple[Floats, Floats],
         seed: int,
     ) -> None:
-        fixed = np.random.default_rng(0)
+        framing, naming, imagining = (np.random.default_rng([0, one]) for one in range(3))
         self._rng = np.random.default_rng(seed)
         self.photos, self.views, width = views.shape
-        imagined = imagine(views, classifier, fixed)
+        imagined = imagine(views, classifier, imagining)
         self.embeddings = np.concatenate(
-            [views.reshape(-1, width), imagined.reshape(-1, width), drawings.embeddings]
+            [
+                views.reshape(-1, width),
+                imagined.reshape(-1, width),
+                drawings.embeddings.reshape(-1, width),
+            ]
         )
         self.texts: list[str] = []
-        self._edit_texts = [self._add(_framed(edit.wordings, fixed)) for edit in EDITS.values()]
+        self._edit_texts = [self._add(_framed(edit.wordings, framing)) for edit in EDITS.values()]
         nouns, tree = load_nouns(), make_tree(load_nouns())
-        self._classes = self._class_things([nouns[one] for one in tree.classes], fixed)
-        self._drawn = self._drawn_things(drawings.names.tolist(), fixed)
-        siblings = _siblings(tree)
-        self._groups = list(siblings.values())
-        self._kind_texts = [
-            self._add(form.format(nouns[node].lemmas[0]) for form in wordings()["kind"])
-            for node in siblings
+        self._classes = self._class_things([nouns[one] for one in tree.classes], naming)
+        drawn = self._drawn_things(drawings.names.tolist(), naming)
+        self._drawn = list(drawn.values())
+        self._groups = [
+            self._kind_groups(nouns, dict(zip(tree.classes, self._classes, strict=True))),
+            self._kind_groups(nouns, _known(drawn)),
+        ]
+
+    def _kind_groups(self, nouns: dict[str, Synset], things: dict[str, Thing]) -> list[Kind]:
+        """Ancestors that are above some, but not too many, of the things, which are synsets."""
+        below: dict[str, list[Thing]] = {}
+        for offset, thing in things.items():
+            for node in ancestors(nouns, offset):
+                below.setdefault(node, []).append(thing)
+        return [
+            Kind(found, self._add(form.format(nouns[node].lemmas[0]) for form in forms))
+            for forms in [wordings()["kind"]]
+            for node, found in sorted(below.items())
+            if FEWEST_SIBLINGS <= len(found) <= MOST_SIBLINGS
         ]
 
     def _add(self, texts: Iterable[str]) -> range:
@@ -156,16 +180,17 @@ class Instructions:
             row += IMAGINED_VIEWS * PER_CLASS
         return things
 
-    def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> list[Thing]:
+    def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> dict[str, Thing]:
         """One thing for each name, with all its pictures."""
-        first = len(self.embeddings) - len(names)
+        first, views = len(self.embeddings) - len(names) * (1 + EDITED), 1 + EDITED
         rows: dict[str, list[range]] = {}
-        for row, name in enumerate(names, first):
-            rows.setdefault(name, []).append(range(row, row + 1))
-        return [
-            Thing(pictures, self._add([name, *_named(name, fixed)]))
+        for number, name in enumerate(names):
+            start = first + views * number
+            rows.setdefault(name, []).append(range(start, start + views))
+        return {
+            name: Thing(pictures, self._add([name, *_named(name, fixed)]))
             for name, pictures in rows.items()
-        ]
+        }
 
     def edits_asked(self) -> npt.NDArray[np.int64]:
         """(T,): which edit each text asks for, counted from 1; 0 where it asks for none."""
@@ -192,7 +217,7 @@ class Instructions:
         batch = Batch()
         drawn = round(portions.drawn * portions.subjects)
         for things, number in ((self._drawn, drawn), (self._classes, portions.subjects - drawn)):
-            for one in self._rng.choice(len(things), number, replace=False):
+            for one in self._rng.choice(len(things), min(number, len(things)), replace=False):
                 places = batch.show(self._pick(things[one].pictures))
                 own = self._any_views()
                 batch.show(own)
@@ -200,25 +225,31 @@ class Instructions:
         return batch
 
     def _kinds(self, portions: Portions) -> Batch:
+        """Groups of imagined and of drawn things, in the proportion of the subjects."""
         batch = Batch()
-        for one in self._rng.choice(len(self._groups), portions.groups, replace=False):
-            group = self._groups[one]
-            number = min(portions.siblings, len(group))
-            chosen = self._rng.choice(group, number, replace=False)
-            pictures = [self._pick(self._classes[sibling].pictures) for sibling in chosen]
-            shown = [batch.show(picture) for picture in pictures]
-            for own, picture in enumerate(pictures[: number - 1]):
-                right = [place for other in range(number) if other != own for place in shown[other]]
-                batch.ask(picture[0], self._pick(self._kind_texts[one]), right)
+        drawn = round(portions.drawn * portions.groups)
+        for groups, number in zip(self._groups, (portions.groups - drawn, drawn), strict=True):
+            for one in self._rng.choice(len(groups), min(number, len(groups)), replace=False):
+                self._ask_for_siblings(batch, groups[one], portions.siblings)
         return batch
 
+    def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int) -> None:
+        number = min(siblings, len(kind.things))
+        chosen = self._rng.choice(len(kind.things), number, replace=False)
+        pictures = [self._pick(kind.things[one].pictures) for one in chosen]
+        shown = [batch.show(picture) for picture in pictures]
+        for own, picture in enumerate(pictures[: number - 1]):
+            right = [place for other in range(number) if other != own for place in shown[other]]
+            batch.ask(picture[0], self._pick(kind.texts), right)
+
     def _any_views(self) -> list[int]:
-        """A photo, or an imagined picture, as it is and after some edits."""
+        """A photo, or a picture of a thing, as it is and after some edits."""
         if self._rng.random() < 0.5:
             photo = self.views * int(self._rng.integers(self.photos))
             edits = self._rng.choice(self.views - 1, IMAGINED_VIEWS - 1, replace=False)
             return [photo, *(photo + 1 + edits).tolist()]
-        return list(self._pick(self._pick(self._classes).pictures))
+        things = self._drawn if self._rng.random() < 0.5 else self._classes
+        return list(self._pick(self._pick(things).pictures))
 
     def _pick(self, things: Sequence[T]) -> T:
         return things[int(self._rng.integers(len(things)))]
@@ -241,29 +272,24 @@ def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Gen
 
 
 def _framed(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """The wordings, each as it is and in some frames, but never one that is held out."""
+    """The wordings, each as it is and in some frames, but never one that is kept back."""
     frames = wordings()["frames"]
-    held_out = {text.lower() for edit in EDITS.values() for text in edit.held_out}
+    kept_back = {
+        text.lower() for edit in EDITS.values() for text in (*edit.validation, *edit.held_out)
+    }
     framed = [
         str(frame).format(text)
         for text in texts
         for frame in ("{}", *rng.choice(frames, FRAMED, replace=False))
     ]
-    return [text for text in dict.fromkeys(framed) if text.lower() not in held_out]
+    return [text for text in dict.fromkeys(framed) if text.lower() not in kept_back]
 
 
 def _named(name: str, rng: np.random.Generator) -> list[str]:
     return [str(form).format(name) for form in rng.choice(wordings()["subject"], WORDED, False)]
 
 
-def _siblings(tree: Tree) -> dict[str, list[int]]:
-    """Ancestors that are above some, but not too many, classes, with those classes."""
-    below: dict[str, list[int]] = {}
-    for row, one in enumerate(tree.classes):
-        for node in tree.above[one]:
-            below.setdefault(node, []).append(row)
-    return {
-        node: rows
-        for node, rows in sorted(below.items())
-        if FEWEST_SIBLINGS <= len(rows) <= MOST_SIBLINGS
-    }
+def _known(drawn: dict[str, Thing]) -> dict[str, Thing]:
+    """Those drawn things whose name WordNet knows, by its most usual synset."""
+    senses = first_senses()
+    return {senses[name]: thing for name, thing in drawn.items() if name in senses}

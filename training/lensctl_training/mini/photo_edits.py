@@ -1,7 +1,7 @@
 """Edits of photographs and the instructions that ask for them.
 
-Every edit has wordings to train with and wordings to test with (`wordings.toml`), and no wording is
-in both. The first nine make the benchmark's gallery; all are trained.
+Every edit has wordings to train with, to choose by and to test with (`wordings.toml`), and none of
+them is in two of these. The first nine make the benchmark's gallery; all are trained.
 """
 
 import tomllib
@@ -28,11 +28,13 @@ class PhotoEdit:
     Args:
         transform: RGB image -> RGB image.
         wordings: of instructions, for training.
+        validation: of instructions, for choices.
         held_out: of instructions, for tests alone.
     """
 
     transform: Transform
     wordings: tuple[str, ...]
+    validation: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
@@ -137,10 +139,9 @@ _TRANSFORMS: dict[str, Transform] = {
     "pixelated": _pixelated,
 }
 
+SPLITS = ("train", "validation", "held_out")
 EDITS: dict[str, PhotoEdit] = {
-    name: PhotoEdit(
-        transform, *(tuple(wordings()["edits"][name][s]) for s in ("train", "held_out"))
-    )
+    name: PhotoEdit(transform, *(tuple(wordings()["edits"][name][split]) for split in SPLITS))
     for name, transform in _TRANSFORMS.items()
 }
 BENCHMARK_EDITS = tuple(EDITS)[:9]

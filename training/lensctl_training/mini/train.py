@@ -45,10 +45,10 @@ class TrainingConfig:
         portions: what a batch holds.
     """
 
-    steps: int = 800
-    rate: float = 2e-3
+    steps: int = 600
+    rate: float = 5e-3
     decay: float = 0.05
-    noise: float = 0.02
+    noise: float = 0.03
     temperature: float = 0.05
     seed: int = 0
     portions: Portions = field(default_factory=Portions)

@@ -41,7 +41,7 @@ SOURCES: dict[str, tuple[Path, tuple[str, ...]]] = {
             "umang_by_Abhishek_Mudgal.jpg",
         ),
     ),
-    "scikit-image: public domain or CC0, see its data/README": (
+    "scikit-image: public domain or CC0, as the documentation of skimage.data states": (
         Path(skimage.__file__).parent / "data",
         (
             "astronaut.png",
@@ -54,7 +54,6 @@ SOURCES: dict[str, tuple[Path, tuple[str, ...]]] = {
             "grass.png",
             "gravel.png",
             "hubble_deep_field.jpg",
-            "moon.png",
             "rocket.jpg",
         ),
     ),

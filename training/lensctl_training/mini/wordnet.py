@@ -42,6 +42,13 @@ def _parse(line: str) -> tuple[str, Synset]:
     return fields[0], Synset(lemmas, gloss.split(";")[0].strip(), parents)
 
 
+def first_senses(dictionary: Path = DICTIONARY) -> dict[str, str]:
+    """The offset of every noun's most usual synset, by its lower-case lemma."""
+    lines = (dictionary / "index.noun").read_text(encoding="utf-8").splitlines()
+    fields = (line.split() for line in lines if not line.startswith("  "))
+    return {one[0].replace("_", " "): one[-int(one[2])] for one in fields}
+
+
 def ancestors(nouns: dict[str, Synset], offset: str) -> dict[str, int]:
     """The synset and all above it, each with its least distance."""
     found: dict[str, int] = {}
