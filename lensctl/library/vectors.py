@@ -17,7 +17,6 @@ import errno
 import json
 import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -151,6 +150,8 @@ def open_search_file(
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
+        import tempfile  # half of the time that importing this module took
+
         # The rows stay mapped when their file is removed.
         with tempfile.TemporaryDirectory(prefix="lensctl-") as place:
             return _write_new(Path(place) / path.name, state, source, info)

@@ -5,12 +5,14 @@ evaluation by up to 0.02 after normalisation, its float resize by less than 1e-4
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from lensctl.models.interface import Floats
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Mode = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -18,11 +20,6 @@ Channels = tuple[float, float, float]
 
 CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
-
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,8 @@ class Preprocessing:
             raise ValueError(f"size must be 1 to 4096, not {self.size}")
         if self.mode not in ("squash", "crop", "pad"):
             raise ValueError(f"mode must be squash, crop or pad, not {self.mode!r}")
-        if self.interpolation not in _FILTERS:
-            raise ValueError(f"interpolation must be one of {list(_FILTERS)}")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation must be one of {get_args(Interpolation)}")
         if not 0.0 < self.crop_fraction <= 1.0:
             raise ValueError(f"crop_fraction must be in (0, 1], not {self.crop_fraction}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -64,7 +61,7 @@ class Preprocessing:
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
 
-    def __call__(self, image: Image.Image) -> Floats:
+    def __call__(self, image: "Image.Image") -> Floats:
         """An RGB image of any size -> (3, size, size) float32, normalised.
 
         EXIF orientation is the decoder's business: the published evaluation ignores it.
@@ -80,7 +77,7 @@ class Preprocessing:
         pixels /= np.asarray(self.std, dtype=np.float32)[:, None, None]
         return self._centred(pixels) if self.mode == "pad" else pixels
 
-    def _brightest(self, image: Image.Image) -> float:
+    def _brightest(self, image: "Image.Image") -> float:
         """The value that becomes one; a black image stays black instead of dividing by zero."""
         if not self.divide_by_max:
             return 255.0
@@ -92,9 +89,11 @@ class Preprocessing:
         scale = self.size / max(width, height)
         return max(1, round(width * scale)), max(1, round(height * scale))
 
-    def _resize(self, image: Image.Image, width: int, height: int) -> Floats:
+    def _resize(self, image: "Image.Image", width: int, height: int) -> Floats:
         """Channel by channel, as Pillow's float images have one channel: (3, height, width)."""
-        kernel = _FILTERS[self.interpolation]
+        from PIL import Image  # a query in words needs no pixels
+
+        kernel = Image.Resampling[self.interpolation.upper()]
         planes = [
             np.asarray(band.convert("F").resize((width, height), kernel), dtype=np.float32)
             for band in image.split()

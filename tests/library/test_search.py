@@ -192,7 +192,7 @@ def test_relocated_folder_is_found_at_its_new_place(coloured, library, model, in
 READ_ONLY = """
 import os, sys
 from pathlib import Path
-import errno, mmap, lensctl.library.hnsw, lensctl.photos.decode, lensctl.photos.reader
+import errno, mmap, tempfile, lensctl.library.hnsw, lensctl.photos.decode, lensctl.photos.reader
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
