@@ -74,9 +74,9 @@ def set_grad_checkpointing(model: Backbone, enable: bool = True) -> None:
         model.text.set_grad_checkpointing(enable)
 
 
-def encode_images(model: Backbone, pixels: Tensor) -> Tensor:
-    """(N, 3, S, S) pixels -> (N, E), unnormalised."""
-    features = model.visual(pixels)
+def encode_images(visual: nn.Module, pixels: Tensor) -> Tensor:
+    """(N, 3, S, S) pixels through an image tower -> (N, E), unnormalised."""
+    features = visual(pixels)
     return features[0] if isinstance(features, tuple) else features
 
 

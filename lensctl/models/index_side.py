@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.backbone import encode_images
@@ -40,13 +40,12 @@ class TorchIndexSide:
         self.precision = choose_precision(precision, self.device)
         self._dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         module = load_module(folder.config, folder.file(WEIGHTS))
-        self._clip = module.clip
-        self._clip.visual.to(self.device, self._dtype)
-        self._fusion = module.fusion.to(self.device)
+        self._visual = _unmapped(module.clip.visual, self.device, self._dtype)
+        self._fusion = _unmapped(module.fusion, self.device, torch.float32)
         self._empty_text = torch.from_numpy(np.load(folder.file(EMPTY_TEXT), allow_pickle=False))
         self._empty_text = self._empty_text.to(self.device)
         if compiled:
-            self._clip.visual.compile(dynamic=False)
+            self._visual.compile(dynamic=False)
 
     def share_cores(self) -> int:
         """One thread for each call on a CPU, up to MOST_LANES calls; one call on an accelerator."""
@@ -60,7 +59,7 @@ class TorchIndexSide:
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised."""
         batch = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
-        return _numpy(encode_images(self._clip, batch.to(self.device, self._dtype)))
+        return _numpy(encode_images(self._visual, batch.to(self.device, self._dtype)))
 
     @torch.inference_mode()
     def make_targets(self, embeddings: Floats) -> Floats:
@@ -111,6 +110,15 @@ def has_fast_bf16(device: str) -> bool:
         return False
     cpu = torch.cpu.get_capabilities()
     return bool(cpu.get("amx_bf16") or cpu.get("avx512_bf16"))
+
+
+def _unmapped(module: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    """The module with weights of its own: while one tensor lies in the mapped file, all of the
+    file that was read counts as this process's memory."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        tensor.data = tensor.data.to(device, kept, copy=True)
+    return module
 
 
 def _numpy(tensor: Tensor) -> Floats:

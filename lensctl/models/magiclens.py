@@ -35,7 +35,7 @@ class MagicLens(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) preprocessed pixels -> (N, E) embeddings, unnormalised."""
-        return encode_images(self.clip, pixels)
+        return encode_images(self.clip.visual, pixels)
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """(N, T) token ids, T at most `context_length` -> (N, E) embeddings, unnormalised.
