@@ -51,8 +51,9 @@ def make_library(folder: Path, model_name: str, photos: int) -> Path:
     if library.exists():
         return photo
     folder.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
-    Image.fromarray(noise // 8 * 2 + 60).save(photo, quality=90)
+    if not photo.exists():  # the catalogs of other libraries in the folder know it as it is
+        noise = np.random.default_rng(1).integers(0, 255, (1200, 1600, 3), dtype=np.uint8)
+        Image.fromarray(noise // 8 * 2 + 60).save(photo, quality=90)
     places = (_place(folder, number, photo) for number in range(1, photos + 1))
     fill(library, model_name, folder, places)
     return photo
