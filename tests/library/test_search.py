@@ -311,6 +311,20 @@ def test_candidates_of_codes_and_of_the_graph_hold_the_nearest(tmp_path):
     assert by_graph >= 990
 
 
+def test_top_rows_are_those_of_a_whole_sort():
+    rng = np.random.default_rng(0)
+    for size in (1, 7, 100, 5000, 40_000):
+        for count in (1, 3, 120):
+            for digits in (1, 8):  # with one digit nearly all are ties
+                cosines = rng.standard_normal(size).round(digits).astype(np.float32)
+                cosines[rng.integers(0, size, size // 3)] = -np.inf
+                count = min(count, size)
+                expected = np.lexsort((np.arange(size), -cosines))[:count]
+                found = top_rows(cosines, count)
+                assert cosines[found].tolist() == cosines[expected].tolist()
+                assert len({*found.tolist()}) == count
+
+
 def test_codes_keep_ids_and_directions(tmp_path):
     rows = clustered_rows(500) * np.linspace(0.01, 50, 500, dtype=np.float32)[:, None]
     rows[7] = 0
