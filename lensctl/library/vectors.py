@@ -321,8 +321,8 @@ def near_cosines(codes: Codes, query: Floats) -> Floats:
     """(N, D) codes and a (D,) query -> (N,) cosines to about 0.001, one thread, memory-bound."""
     if len(codes) == 0:
         return np.empty(0, np.float32)
-    distances = np.asarray(simsimd.cdist(to_codes(query[None]), codes, "cosine"))[0]
-    return (1.0 - distances).astype(np.float32)
+    distances = simsimd.cdist(to_codes(query[None]), codes, "cosine", out_dtype="float32")
+    return 1.0 - np.asarray(distances)[0]
 
 
 def top_rows(cosines: Floats, count: int) -> np.ndarray:
