@@ -148,6 +148,23 @@ def test_malformed_html_gives_what_it_can() -> None:
     assert page.mentions[-1].urls == ("http://example.com/a/b.png",)
 
 
+@pytest.mark.parametrize(
+    ("spelling", "address"),
+    [
+        ("a+b.png", "a+b.png"),
+        ("a%2Bb.png", "a+b.png"),
+        ("a%2bb%20c.png", "a+b%20c.png"),
+        ("a b\u00e9.png", "a%20b%C3%A9.png"),
+        ("a%2Fb%3Fc.png", "a%2Fb%3Fc.png"),
+        ("100%.png", "100%25.png"),
+        ("100%25.png", "100%25.png"),
+        ("%7Ea.png?x=%2B", "~a.png?x=%2B"),
+    ],
+)
+def test_one_path_has_one_spelling(spelling, address):
+    assert absolute("http://a.example/p/", spelling) == (f"http://a.example/p/{address}", "")
+
+
 def test_sites_are_registrable_domains() -> None:
     assert site_of("http://www.shop.example.co.uk/x") == "example.co.uk"
     assert site_of("http://alice.blogspot.com/") == "alice.blogspot.com"

@@ -2,14 +2,18 @@
 
 import hashlib
 from functools import cache
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit, urlunsplit
 
 MAX_LENGTH = 2048
-_LEGAL = "/%:@!$&'()*+,;=~?"
+_LEGAL_IN_SEGMENT = ":@!$&'()*+,;="
+_LEGAL_IN_QUERY = "/%?" + _LEGAL_IN_SEGMENT
 
 
 def absolute(base: str, reference: str) -> tuple[str, str]:
-    """(address, "") or ("", reason). Only http and https addresses of legal length pass."""
+    """(address, "") or ("", reason). Only http and https addresses of legal length pass.
+
+    One path has one spelling: a page's `a+b.jpg` is the archive's `a%2Bb.jpg`.
+    """
     reference = reference.strip()
     if not reference:
         return "", "no address"
@@ -27,7 +31,9 @@ def absolute(base: str, reference: str) -> tuple[str, str]:
         return "", "address is not http(s)"
     if not host:
         return "", "malformed address"
-    path, query = (quote(piece, safe=_LEGAL) for piece in (parts.path, parts.query))
+    segments = (unquote_to_bytes(segment) for segment in parts.path.split("/"))
+    path = "/".join(quote(segment, safe=_LEGAL_IN_SEGMENT) for segment in segments)
+    query = quote(parts.query, safe=_LEGAL_IN_QUERY)
     return urlunsplit(parts._replace(path=path, query=query, fragment="")), ""
 
 
