@@ -1,8 +1,8 @@
 """Triplets of scenes, in three splits that hold out whole combinations.
 
-Of the 36 pairs of a shape with a colour, 6 occur in the validation split only and 6 in the test
-split only (every shape and every colour once in each); training never shows them. A held-out
-triplet has such a pair in its query or its target, so no lookup of seen pictures can answer it.
+Of the 36 pairs of a shape with a colour, 3 occur in the validation split only and 3 in the test
+split only; training never shows them. A held-out triplet has such a pair in its query, so no lookup
+of seen pictures can answer it.
 """
 
 from collections.abc import Iterator
