@@ -148,7 +148,9 @@ class Evaluation:
         rows = [query.row for query in queries]
         self._gallery = side.lens.blocks(embeddings)
         self._asked = self._gallery[rows]
-        self._sentences, self._votes = side.words.read([query.words for query in queries])
+        words = side.words
+        assert words is not None
+        self._sentences, self._votes = words.read([query.words for query in queries])
         self._targets = side.make_targets(embeddings)
         self._own = self._targets[rows]
 
@@ -211,7 +213,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     side = open_mini().query_side()
-    stamps = find_photographs(arguments.folder)
+    stamps = find_photographs(arguments.folder, every=arguments.split == "validation")
     edits = tuple(EDITS) if arguments.all_edits else BENCHMARK_EDITS
     embeddings = kept_views(side, stamps, edits, arguments.kept)
     asked = Asking(stamps, edits, arguments.split).queries()

@@ -42,12 +42,12 @@ class Stamp:
     words: str
 
 
-def find_photographs(folder: Path) -> list[Stamp]:
-    """All stamps below the folder that are photographs, in the order of their paths."""
+def find_photographs(folder: Path, *, every: bool = False) -> list[Stamp]:
+    """All stamps below the folder that are photographs, or every one, in the order of paths."""
     stamps = []
     for path in sorted(folder.rglob("*.png")):
         described = path.with_suffix(".txt")
-        if described.is_file() and is_photograph(path, folder):
+        if described.is_file() and (every or is_photograph(path, folder)):
             words = described.read_text(encoding="utf-8", errors="replace").splitlines()[0]
             stamps.append(Stamp(path, words.strip()))
     return stamps

@@ -62,7 +62,7 @@ class Lens:
         return Blocks(
             meaning=self.text_keys(embeddings),
             look=unit((features - maps["look_mean"]) @ maps["look"]),
-            light=(light_of(statistics) - maps["light_mean"]) @ maps["light"],
+            light=((light_of(statistics) - maps["light_mean"]) @ maps["light"]).astype(np.float32),
         )
 
     def make_targets(self, embeddings: Floats) -> Floats:

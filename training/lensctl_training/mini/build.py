@@ -72,7 +72,7 @@ def make_maps(views: Floats, named: Drawings) -> dict[str, np.ndarray]:
     } | light_directions(light_of(views.reshape(-1, views.shape[-1])[:, FEATURES:]))
     maps = make_word_maps(text)
     mean = maps["text_mean"].astype(np.float32)
-    keys = meaning_of(named.embeddings[:, 0], classifier_of(weights))
+    keys = meaning_of(named.embeddings, classifier_of(weights))
     sentences = unit(text.encode(named.names.tolist()) - mean)
     photos["drawn_names"] = names_to_keys(sentences, keys, named.sources)
     return maps | {name: one.astype(np.float16) for name, one in photos.items()}

@@ -7,7 +7,6 @@ They teach what names look like beyond the network's own classes. Sources, both 
   knows as a noun. Folders of signs, shapes and interface icons are left out.
 """
 
-import random
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -24,7 +23,6 @@ from tqdm import tqdm
 from lensctl.errors import DependencyError
 from lensctl.models.interface import Floats
 from lensctl.models.mini.sides import PREPROCESSING
-from lensctl_training.mini.photo_edits import EDITS
 from lensctl_training.mini.views import open_encoder
 from lensctl_training.mini.wordnet import load_nouns
 
@@ -40,9 +38,7 @@ SIGNS = {
 LONGEST_NAME = 3
 MARGIN = 1.08
 """Side of the white ground, of the picture's longer side."""
-BATCH = 4
-EDITED = 3
-"""Edits after which each drawing is shown, chosen at random."""
+BATCH = 16
 
 T = TypeVar("T")
 Named = Iterator[tuple[str, Image.Image]]
@@ -55,7 +51,7 @@ class Drawings:
     Args:
         names: (N,).
         sources: (N,) numbers.
-        embeddings: (N, 1 + EDITED, E): as they are, then after some edits.
+        embeddings: (N, E).
     """
 
     names: npt.NDArray[np.str_]
@@ -122,7 +118,7 @@ def on_white(image: Image.Image) -> Image.Image | None:
 
 def embed_drawn() -> Drawings:
     """All drawings of both sources."""
-    encode, rng = open_encoder(), random.Random(0)
+    encode = open_encoder()
     names: list[str] = []
     sources: list[int] = []
     rows: list[Floats] = []
@@ -131,14 +127,8 @@ def embed_drawn() -> Drawings:
         for group in _groups(tqdm(shown, unit="drawing"), BATCH):
             names += [name for name, _ in group]
             sources += [number] * len(group)
-            views = [PREPROCESSING(view) for _, ground in group for view in _views(ground, rng)]
-            rows.append(encode(np.stack(views)).reshape(len(group), 1 + EDITED, -1))
+            rows.append(encode(np.stack([PREPROCESSING(ground) for _, ground in group])))
     return Drawings(np.array(names), np.array(sources), np.concatenate(rows))
-
-
-def _views(picture: Image.Image, rng: random.Random) -> list[Image.Image]:
-    edits = rng.sample(list(EDITS.values()), EDITED)
-    return [picture, *(edit.transform(picture) for edit in edits)]
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

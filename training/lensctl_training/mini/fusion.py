@@ -39,6 +39,9 @@ class FusionHead(nn.Module):
         choice: (1 + K, 384) and (1 + K,); see `fit_choice`.
     """
 
+    operators: Tensor
+    operator_biases: Tensor
+
     def __init__(self, operators: tuple[Floats, Floats], choice: tuple[Floats, Floats]) -> None:
         super().__init__()
         choices = len(choice[0])
@@ -123,4 +126,5 @@ def fit_choice(sentences: Floats, edits: npt.NDArray[np.int64]) -> tuple[Floats,
         return total
 
     optimiser.step(loss)
-    return SHARPNESS * weight.detach().numpy(), SHARPNESS * bias.detach().numpy()
+    sharp_weight, sharp_bias = (SHARPNESS * one.detach() for one in (weight, bias))
+    return sharp_weight.numpy(), sharp_bias.numpy()

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
 from lensctl.models.mini.words import CLASSES
-from lensctl_training.mini.drawn import EDITED, Drawings
+from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.photo_edits import EDITS, wordings
 from lensctl_training.mini.word_maps import gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
@@ -138,7 +138,7 @@ class Instructions:
             [
                 views.reshape(-1, width),
                 imagined.reshape(-1, width),
-                drawings.embeddings.reshape(-1, width),
+                drawings.embeddings,
             ]
         )
         self.texts: list[str] = []
@@ -182,11 +182,9 @@ class Instructions:
 
     def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> dict[str, Thing]:
         """One thing for each name, with all its pictures."""
-        first, views = len(self.embeddings) - len(names) * (1 + EDITED), 1 + EDITED
         rows: dict[str, list[range]] = {}
-        for number, name in enumerate(names):
-            start = first + views * number
-            rows.setdefault(name, []).append(range(start, start + views))
+        for row, name in enumerate(names, len(self.embeddings) - len(names)):
+            rows.setdefault(name, []).append(range(row, row + 1))
         return {
             name: Thing(pictures, self._add([name, *_named(name, fixed)]))
             for name, pictures in rows.items()
@@ -243,7 +241,7 @@ class Instructions:
             batch.ask(picture[0], self._pick(kind.texts), right)
 
     def _any_views(self) -> list[int]:
-        """A photo, or a picture of a thing, as it is and after some edits."""
+        """A photo or an imagined picture, as it is and after some edits, or a drawing."""
         if self._rng.random() < 0.5:
             photo = self.views * int(self._rng.integers(self.photos))
             edits = self._rng.choice(self.views - 1, IMAGINED_VIEWS - 1, replace=False)

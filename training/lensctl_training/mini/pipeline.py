@@ -109,12 +109,13 @@ def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, np.ndarra
         print(f"{path.name} ...", file=sys.stderr)
         part = path.with_suffix(".part")
         with part.open("wb") as stream:
-            np.savez(stream, **{name: _half(one) for name, one in make().items()})
+            arrays: dict[str, Any] = {name: _half(one) for name, one in make().items()}
+            np.savez(stream, **arrays)
         part.replace(path)
-    with np.load(path) as arrays:
+    with np.load(path) as kept:
         return {
             name: one.astype(np.float32) if one.dtype == np.float16 else one
-            for name, one in arrays.items()
+            for name, one in kept.items()
         }
 
 
