@@ -109,10 +109,12 @@ def session_options() -> ort.SessionOptions:
     """Options for a process that asks once: weights stay mapped where they are.
 
     onnxruntime would copy every weight into a layout that is faster in the long run; for a few
-    queries the copying costs more than it saves.
+    queries the copying costs more than it saves. Its threads would spin between two operators, and
+    after the last one on the core that the search needs next.
     """
     options = ort.SessionOptions()
     options.add_session_config_entry("session.disable_prepacking", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
 
