@@ -87,7 +87,8 @@ def _write_block(recorder: Recorder, info: ModelInfo, places: list[Place]) -> No
         " VALUES (1, ?, ?, ?, ?, ?, ?, 'present')",
         places,
     )
-    embeddings = clustered(info.embedding_dim, len(ids), ids[0])
+    # Positive, as pooled activations are: mini takes logarithms of some of them.
+    embeddings = np.abs(clustered(info.embedding_dim, len(ids), ids[0]))
     sql(
         "INSERT INTO embeddings (encoder_id, content_id, vector, precision, device)"
         " VALUES (1, ?, ?, 'fp32', 'cpu')",
