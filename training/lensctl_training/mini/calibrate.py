@@ -23,6 +23,8 @@ from lensctl_training.mini.train import Bank
 
 PAIRS = 400
 BATCHES = 8
+DRAWN = 0.8
+"""Share of drawn subjects and kinds: imagined ones are too easy."""
 TEXT_CURVE = {"slope": 17.867, "midpoint": 0.1841}
 NEWTON_STEPS = 25
 RIDGE = 1e-2
@@ -63,7 +65,7 @@ def composed_curve(head: FusionHead, bank: Bank, drawn: Instructions) -> dict[st
     rng = np.random.default_rng(0)
     matched, unmatched = [], []
     for _ in range(BATCHES):
-        for batch in drawn.draw(Portions()):
+        for batch in drawn.draw(Portions(drawn=DRAWN)):
             words = bank.sentences[batch.texts], bank.votes[batch.texts]
             queries = head(*bank.photos(batch.queries), *words)
             cosines = (queries @ as_targets(*bank.photos(batch.gallery)).T).numpy()

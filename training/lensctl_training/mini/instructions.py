@@ -58,7 +58,7 @@ class Portions:
     photos: int = 12
     edits: int = 6
     subjects: int = 64
-    drawn: float = 0.8
+    drawn: float = 0.0
     groups: int = 14
     siblings: int = 4
 
