@@ -92,6 +92,27 @@ def test_no_relation_is_made_up(
     assert funnel.rejected["pairs"] == {"the words tell of no relation": 1}
 
 
+def test_a_file_called_an_example_is_no_dialog() -> None:
+    pair = paired({"alt": "A hard brush"}, {"alt": "Brush force option"}, section=3)
+    assert find_relation(pair) == Relation("its controls")
+    example = dataclasses.replace(pair.target, url="http://a.example/brush-force-ex1.png")
+    found = find_relation(dataclasses.replace(pair, target=example))
+    assert found is None or found.name != "its controls"
+
+
+def test_what_another_caption_denies_is_not_taken_away() -> None:
+    texts = [{"caption": f"The module is{word} loaded"} for word in (" not", "")]
+    relation = find_relation(paired(*texts))
+    assert relation is None or "taken away" not in relation.name
+
+
+def test_a_picture_unlike_the_original_is_no_edit_of_it() -> None:
+    words = {"caption": "", "figure": BEFORE["figure"]}
+    assert find_relation(paired(AFTER, BEFORE)).name.startswith("after to before")
+    relation = find_relation(paired(words, BEFORE, image=0.3))
+    assert relation is None or not relation.name.startswith("after to before")
+
+
 def test_one_of_several_dialogs_is_named() -> None:
     after = AFTER | {"headings": ("Cartoon", "Overview")}
     plain = DIALOG | {"headings": ("Cartoon", "Options")}

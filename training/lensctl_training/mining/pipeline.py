@@ -57,7 +57,7 @@ def _stages() -> dict[str, Stage]:
             run_annotate,
             source="groups",
         ),
-        Stage("pairs", 3, lambda c: c.pairs, run_pairs, source="annotate"),
+        Stage("pairs", 4, lambda c: c.pairs, run_pairs, source="annotate"),
         Stage("instruct", 1, writer_settings, run_instruct, source="pairs"),
     )
     return {stage.name: stage for stage in stages}

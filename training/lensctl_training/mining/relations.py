@@ -21,6 +21,7 @@ from lensctl_training.mining.phrases import (
 )
 from lensctl_training.mining.records import Pair, Picture
 from lensctl_training.mining.text import word_set, words
+from lensctl_training.mining.urls import file_name
 
 _BEFORE = re.compile(
     r"\b(original|before|initial|source|input|untouched|unmodified|unfiltered|starting|origin)\b",
@@ -88,8 +89,20 @@ def find_relation(pair: Pair) -> Relation | None:
 def kind_of(picture: Picture) -> str:
     """What kind of picture the words say it is: "controls", "before", ...; "" if they do not.
 
-    A caption decides alone: under a figure "Wind filter options" stand examples, too.
+    A caption decides alone: under a figure "Wind filter options" stand examples, too. So does the
+    file's name where it says that it is one.
     """
+    kind = _kind_by_words(picture)
+    if kind in _INTERFACE and _EXAMPLE_FILE.search(file_name(picture.url)):
+        return "example"
+    return kind
+
+
+_INTERFACE = frozenset(["controls", "menu", "context menu", "toolbox"])
+_EXAMPLE_FILE = re.compile(r"[-_](?:ex|examples?|demo)\d*[a-z]?(?=[-_.])", re.IGNORECASE)
+
+
+def _kind_by_words(picture: Picture) -> str:
     mention = picture.mention
     if mention.caption and is_fit(clean(mention.caption)):
         return _kind_in_caption(mention.caption)
@@ -179,6 +192,8 @@ def _after_to_before(pair: Pair) -> Relation | None:
         return None
     if _rivals(pair):
         return None
+    if kind_of(pair.query) == "" and pair.scores.get("image", 1.0) < 0.6:
+        return None
     operation = _operation(pair, pair.query)
     if operation.startswith("the "):
         return Relation("after to before", {"op": operation})
@@ -209,12 +224,17 @@ def _contrast(pair: Pair) -> Relation | None:
         if found is None:
             continue
         q, t = found
+        if {q.lower(), t.lower()} & _NEGATIONS:
+            return None  # what the other denies, neither shows
         if t and q:
             return Relation("one thing differs", {"q": q, "t": t})
         if t:
             return Relation("one thing is added", {"t": t})
         return Relation("one thing is taken away", {"q": q})
     return None
+
+
+_NEGATIONS = frozenset(["not", "no", "non", "without"])
 
 
 def _texts(picture: Picture) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from lensctl_training.mining.wordings import (
     SENTENCES,
 )
 
-VERSION = "rules-3"
+VERSION = "rules-4"
 NAME = "rule-based"
 _TRIES = 4
 
