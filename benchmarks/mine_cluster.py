@@ -69,7 +69,9 @@ class Cluster:
             self.add_node()
 
     def add_node(self) -> None:
+        """Start a worker node and wait for it: nodes that start at once take each other's ports."""
         self._ray(f"--address={HOST}:{PORT}", "--num-cpus=1")
+        wait_for_nodes(len(self.groups) - self.killed)
 
     def kill_when(self, folder: Path) -> None:
         """Kill a node once the first parts of a stage are there, and start another."""
@@ -110,6 +112,19 @@ def wait_for_port(port: int, seconds: float = 120.0) -> None:
                 return
         time.sleep(0.5)
     sys.exit(f"nothing listens on port {port}")
+
+
+def wait_for_nodes(number: int, seconds: float = 120.0) -> None:
+    """Until the cluster counts so many nodes, its head among them."""
+    ask = [str(Path(sys.executable).with_name("ray")), "status", f"--address={HOST}:{PORT}"]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        said = subprocess.run(ask, capture_output=True, text=True, check=False).stdout
+        active = said.partition("Active:")[2].partition("Pending:")[0]
+        if active.count("node_") >= number:
+            return
+        time.sleep(1)
+    sys.exit(f"the cluster has fewer than {number} nodes")
 
 
 def compare(one: Path, other: Path) -> None:
