@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from large_library import make_library
+from large_library import library_folder, make_library
 from PIL import Image
 
 from lensctl.library.composition import compose, find_composed
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     options = parser.parse_args()
     make_library(options.folder, options.model, options.photos)
-    place = options.folder / f"library-{options.model}-{options.photos}"
+    place = library_folder(options.folder, options.model, options.photos)
     measure_shell(place, options.model, options.photos, options.runs)
     results = write_photos(options.folder / "twelve-megapixels")
     measure_thumbnails(options.folder, results, options.runs)
