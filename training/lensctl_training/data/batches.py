@@ -63,7 +63,7 @@ class Batch(NamedTuple):
             the n / m triplets that stand side by side, so that one image is encoded once.
         targets: (n, 3, S, S) or (n, E).
         ids: (n, T) int64 token ids, cut to the longest of the batch; empty with embeddings.
-        negatives: (m, 3, S, S), or None.
+        negatives: (k, 3, S, S), or None; n divides k.
         texts: (n, E) embeddings of the instructions, or None.
     """
 

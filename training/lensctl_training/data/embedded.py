@@ -61,9 +61,10 @@ def keep_embeddings(
     for group in _batches(examples, batch):
         made = collate(group, model.context_length).to(device)
         with torch.no_grad():
-            images = model.encode_image(torch.cat([made.serve(made.queries), made.targets]))
+            images = model.encode_image(torch.cat([made.queries, made.targets]))
+            queries, targets = images.split([len(made.queries), len(made.targets)])
             texts = model.encode_text(made.ids)
-        for name, rows in zip(NAMES, (*images.chunk(2), texts), strict=True):
+        for name, rows in zip(NAMES, (made.serve(queries), targets, texts), strict=True):
             rows.float().cpu().numpy().tofile(files[name])
         count += len(group)
     for file in files.values():

@@ -188,11 +188,10 @@ def _before_to_after(pair: Pair) -> Relation | None:
 def _after_to_before(pair: Pair) -> Relation | None:
     if kind_of(pair.target) != "before" or not _same_topic(pair) or not _looks_related(pair):
         return None
-    if kind_of(pair.query) not in ("after", ""):
+    kind = kind_of(pair.query)
+    if kind not in ("after", "") or _rivals(pair):
         return None
-    if _rivals(pair):
-        return None
-    if kind_of(pair.query) == "" and pair.scores.get("image", 1.0) < 0.6:
+    if kind == "" and pair.scores.get("image", 1.0) < 0.6:
         return None
     operation = _operation(pair, pair.query)
     if operation.startswith("the "):
