@@ -131,9 +131,10 @@ def compare(folder: ModelFolder, device: str, photos: Path) -> None:
         cosine = least_cosine(found[f"fp32{kind}"], found[f"bf16{kind}"])
         label = kind.strip() or "embeddings"
         print(f"{folder.info.name}: least cosine of {label}, {len(pixels)} photos: {cosine:.6f}")
-    query = folder.query_side().encode_images(pixels[:8])
-    cosine = least_cosine(found["fp32"][:8], query)
-    print(f"{folder.info.name}: least cosine of the query side with fp32: {cosine:.7f}")
+    for label, exact in (("in float32", True), ("as it is used", False)):
+        query = folder.query_side(exact=exact).encode_images(pixels[:8])
+        cosine = least_cosine(found["fp32"][:8], query)
+        print(f"{folder.info.name}: least cosine of the query side {label}: {cosine:.7f}")
 
 
 def _pixels(folder: ModelFolder, photos: Path) -> Iterator[np.ndarray]:

@@ -95,13 +95,13 @@ def _calls(work: Callable[[], None], seconds: float) -> float:
     return done / spent
 
 
-def whole(model: str, photos: Path, count: int, device: str) -> float:
+def whole(model: str, photos: Path, count: int, side: TorchIndexSide) -> float:
     """Images per second of the command, less the time of one that finds an empty folder."""
     with tempfile.TemporaryDirectory() as scratch:
         empty = Path(scratch) / "empty"
         empty.mkdir()
-        command = our_command(model, photos, Path(scratch), "auto")
-        line = [*command.line, "--device", device]
+        command = our_command(model, photos, Path(scratch), side.precision)
+        line = [*command.line, "--device", side.device]
         all_of_it = run_once(type(command)("index", line, before=command.before)).wall
         start = [str(empty) if part == str(photos) else part for part in line]
         start[start.index("--library") + 1] += "-empty"
@@ -122,12 +122,12 @@ def main() -> None:
     if not isinstance(folder, ModelFolder):
         sys.exit("name a model that runs in torch")
     photos = sorted(options.photos.resolve().rglob("*.jpg"))
-    side = folder.index_side(options.device)
+    side = TorchIndexSide(folder, options.device)
     rates = stages(photos, side, options.workers, options.batch, options.seconds)
     least = min(rates, key=lambda name: rates[name])
     peak = matmul_peak(side.device, DTYPES[side.precision])
     share = rates["encode"] * flops_per_image(folder) / peak
-    together = whole(options.model, options.photos.resolve(), len(photos), side.device)
+    together = whole(options.model, options.photos.resolve(), len(photos), side)
     print(json.dumps({"device": side.device, "precision": side.precision, "photos": len(photos)}))
     print(json.dumps({f"{name}, images/s": round(rate, 1) for name, rate in rates.items()}))
     print(json.dumps({"encoder's share of the matmul peak": round(share, 2)}))

@@ -32,7 +32,9 @@ NO_NEGATIVES = "loss.query_negatives=false"
 SUM = "model.fusion=sum"
 FROM_IMAGE = "model.query_from=image"
 FROM_TEXT = "model.query_from=text"
-UNTIL_STALE = "validation.patience=2"
+UNTIL_STALE = "validation.patience=3"
+ONE_EDIT = ["data.scenes_per_group=1", "data.scenes=80000", "optimiser.steps=2000"]
+"""Without other edits of a scene in its batch, which are hard negatives of their own."""
 SETTINGS: dict[str, list[list[str]]] = {
     "fusion": [[]],
     "image encoder alone": [[SUM, FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE]],
@@ -41,8 +43,10 @@ SETTINGS: dict[str, list[list[str]]] = {
         [SUM, FROM_TEXT, NO_NEGATIVES, UNTIL_STALE],
     ],
     "vector sum": [[SUM, UNTIL_STALE], [SUM, NO_NEGATIVES, UNTIL_STALE]],
-    "without query negatives": [[NO_NEGATIVES, UNTIL_STALE]],
+    "without query negatives": [[NO_NEGATIVES]],
     "without instruction": [[FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE]],
+    "one edit a scene": [ONE_EDIT],
+    "one edit a scene without query negatives": [[*ONE_EDIT, NO_NEGATIVES]],
 }
 """Method -> the settings that are tried; the ablations have the fusion's own."""
 QUERIES = 250

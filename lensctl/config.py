@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 from lensctl.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 SEARCH_MODES = ("auto", "exact", "hnsw")
 
 
@@ -27,7 +27,7 @@ class Settings:
         library: the library's folder; LENSCTL_LIBRARY, --library.
         model: model for new libraries; LENSCTL_MODEL, --model. Empty: the library's own.
         device: auto, cpu, cuda or mps; LENSCTL_DEVICE, --device.
-        precision: auto, fp32 or bf16; LENSCTL_PRECISION, --precision.
+        precision: auto, fp32, bf16 or int8; LENSCTL_PRECISION, --precision.
         exclude: gitignore patterns of photos to leave out, added to --exclude.
         max_megapixels: larger photos are recorded, not decoded; LENSCTL_MAX_MEGAPIXELS.
         workers: threads that read photos, 0 for one per CPU; LENSCTL_WORKERS, --workers.

@@ -37,7 +37,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="PRECISION",
-        help="auto, fp32 or bf16 [default: auto].",
+        help="auto, fp32, bf16 or int8 [default: auto].",
         show_default=False,
     ),
 ]

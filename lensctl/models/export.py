@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from lensctl.errors import DependencyError
 from lensctl.models.backbone import backbone_config
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.folder import WEIGHTS
+from lensctl.models.folder import INT8_IMAGE, INT8_TEXT, WEIGHTS, codes_of
 from lensctl.models.magiclens import MagicLens
 from lensctl.models.onnx_clip import image_model, is_plain_clip, text_model
 from lensctl.models.onnx_fusion import fusion_model
 from lensctl.models.onnx_graph import Graph
-from lensctl.models.safetensors_file import read_layout
+from lensctl.models.onnx_int8 import Int8Graph, agree, smooth_noise
+from lensctl.models.safetensors_file import TensorPlace, read_layout
+from lensctl.models.tokenizer import tokenize
+from lensctl.models.verify import TEXTS
 
 
 def export_query_side(module: MagicLens, config: MagicLensConfig, folder: Path) -> None:
@@ -32,8 +36,39 @@ def export_query_side(module: MagicLens, config: MagicLensConfig, folder: Path) 
         size = config.preprocessing.size
         _save(image_model(graph(), backbone, size), folder / "image.onnx")
         _save(text_model(graph(), backbone, config.mask_padding), folder / "text.onnx")
+        _export_in_integers(config, module.context_length, places, folder)
     else:
         _trace_towers(module, folder)
+
+
+def _export_in_integers(
+    config: MagicLensConfig,
+    context_length: int,
+    places: Mapping[str, TensorPlace],
+    folder: Path,
+) -> None:
+    """Write those towers in integers, too, which then give nearly the same embeddings."""
+    backbone, size = backbone_config(config.backbone), config.preprocessing.size
+    for name, exact, build, inputs in (
+        (
+            INT8_IMAGE,
+            "image.onnx",
+            lambda graph: image_model(graph, backbone, size),
+            {"pixels": smooth_noise(size)},
+        ),
+        (
+            INT8_TEXT,
+            "text.onnx",
+            lambda graph: text_model(graph, backbone, config.mask_padding),
+            {"ids": tokenize(TEXTS, context_length)},
+        ),
+    ):
+        codes = folder / codes_of(name)
+        with Int8Graph(places, folder / WEIGHTS, codes) as graph:
+            _save(build(graph), folder / name)
+        if not agree(folder / exact, folder / name, **inputs):
+            (folder / name).unlink()
+            codes.unlink()
 
 
 def has_variable_text_length(config: MagicLensConfig) -> bool:

@@ -4,6 +4,8 @@
     model.safetensors   all weights, float32
     text.onnx, image.onnx, fusion.onnx
                         the query side's graphs; their weights lie in model.safetensors
+    image_int8.onnx, image_int8.codes, text_int8.onnx, text_int8.codes
+                        towers in integers and their weights, where these agree
     empty_text.npy      the embedding of "", so that a target needs no text tower
     README.md           the model card
 
@@ -22,12 +24,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lensctl.errors import ModelError, StorageError
+from lensctl.errors import ModelError, StorageError, UsageError
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
+from lensctl.models.interface import IndexSide, ModelInfo, QueryKind, ScoreCurve
 
 if TYPE_CHECKING:
-    from lensctl.models.index_side import TorchIndexSide
     from lensctl.models.magiclens import MagicLens
     from lensctl.models.query_side import OnnxQuerySide
 
@@ -35,6 +36,7 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 EMPTY_TEXT = "empty_text.npy"
+INT8_IMAGE, INT8_TEXT = "image_int8.onnx", "text_int8.onnx"
 CARD = "README.md"
 _MAX_CONFIG = 2**20
 
@@ -50,19 +52,43 @@ class ModelFolder:
     context_length: int = 77
     variable_text_length: bool = False
 
-    def query_side(self) -> "OnnxQuerySide":
-        """The torch-free side. Raises ModelError where a file is missing or damaged."""
+    @property
+    def has_int8(self) -> bool:
+        """Whether there is an image tower in integers."""
+        return INT8_IMAGE in self.files
+
+    def query_side(self, *, exact: bool = False) -> "OnnxQuerySide":
+        """The torch-free side; `exact`: never in integers.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
         from lensctl.models.query_side import OnnxQuerySide
 
-        return OnnxQuerySide(self)
+        return OnnxQuerySide(self, exact=exact)
 
-    def index_side(
-        self, device: str = "auto", precision: str = "auto", *, compiled: bool = False
-    ) -> "TorchIndexSide":
-        """The batch side, in torch; `compiled` runs the image tower through torch.compile."""
+    def index_side(self, device: str = "auto", precision: str = "auto") -> IndexSide:
+        """The batch side: in torch, or in integers without it, which is what a CPU does fastest.
+
+        Raises:
+            UsageError: integers are asked for where they cannot be had.
+        """
+        from lensctl.models.accelerator import may_have_accelerator
+
+        on_cpu = device == "cpu" or (device == "auto" and not may_have_accelerator())
+        if precision == "int8" and not (on_cpu and self.has_int8):
+            raise UsageError(
+                f"{self.info.name} does not run in int8 on {device}",
+                why="only the CPU does, and only a model whose integers agree with its weights",
+                next_step="leave --precision out",
+            )
+        if precision in ("auto", "int8") and on_cpu and self.has_int8:
+            from lensctl.models.int8_index_side import Int8IndexSide
+
+            return Int8IndexSide(self)
         from lensctl.models.index_side import TorchIndexSide
 
-        return TorchIndexSide(self, device, precision, compiled=compiled)
+        return TorchIndexSide(self, device, precision)
 
     def file(self, name: str) -> Path:
         """A file of the folder, present and of the recorded size. Raises ModelError."""
@@ -73,6 +99,11 @@ class ModelFolder:
         if expected is not None and path.stat().st_size != expected:
             raise _unusable(self.path, f"{name} has not the {expected} bytes that it should")
         return path
+
+
+def codes_of(graph: str) -> str:
+    """The file of integer weights that belongs to a graph in integers."""
+    return Path(graph).with_suffix(".codes").name
 
 
 def open_folder(path: Path) -> ModelFolder:

@@ -137,7 +137,7 @@ class IndexSide(Protocol):
 
     @property
     def precision(self) -> str:
-        """fp32 or bf16; kept with the vectors."""
+        """fp32, bf16 or int8; kept with the vectors."""
         ...
 
     def share_cores(self) -> int:
@@ -177,5 +177,10 @@ class Model(Protocol):
         ...
 
     def index_side(self, device: str = "auto", precision: str = "auto") -> IndexSide:
-        """The batch side. `device`: auto, cpu, cuda or mps; `precision`: auto, fp32 or bf16."""
+        """The batch side.
+
+        Args:
+            device: auto, cpu, cuda or mps.
+            precision: auto, fp32, bf16 or int8.
+        """
         ...

@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from lensctl.models.safetensors_file import TensorPlace
 
 OPSET = 20
+CONTRIBUTED = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
 LAYER_NORM_EPS = 1e-5
 _TYPES = {"F32": TensorProto.FLOAT, "I64": TensorProto.INT64}
 
@@ -41,15 +43,20 @@ class Graph:
 
     def weight(self, name: str) -> str:
         """A tensor of the safetensors file, by its name there."""
+        place = self._places[name]
+        kind = _TYPES[place.dtype]
+        return self.external(
+            name, kind, place.shape, self._weights_file, place.offset, place.length
+        )
+
+    def external(
+        self, name: str, kind: int, shape: Sequence[int], file: str, offset: int, length: int
+    ) -> str:
+        """A tensor that lies in a file beside the graph, `length` bytes from `offset`."""
         if name not in self._initializers:
-            place = self._places[name]
-            tensor = TensorProto(name=name, data_type=_TYPES[place.dtype], dims=place.shape)
+            tensor = TensorProto(name=name, data_type=kind, dims=shape)
             tensor.data_location = TensorProto.EXTERNAL
-            where = {
-                "location": self._weights_file,
-                "offset": str(place.offset),
-                "length": str(place.length),
-            }
+            where = {"location": file, "offset": str(offset), "length": str(length)}
             for key, value in where.items():
                 tensor.external_data.add(key=key, value=value)
             self._initializers[name] = tensor
@@ -107,7 +114,7 @@ class Graph:
             graph,
             producer_name="lensctl",
             ir_version=10,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIBUTED, 1)],
         )
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from lensctl.errors import ModelError
-from lensctl.models.folder import EMPTY_TEXT, WEIGHTS, ModelFolder
+from lensctl.models.folder import EMPTY_TEXT, INT8_IMAGE, INT8_TEXT, WEIGHTS, ModelFolder, codes_of
 from lensctl.models.interface import Floats, Preprocessor
 from lensctl.models.safetensors_file import read_layout
 from lensctl.models.tokenizer import is_truncated, token_ids, tokenize
@@ -21,18 +21,24 @@ UNIT_NORM_EPS = 1e-12
 
 
 class OnnxQuerySide:
-    """Implements `interface.QuerySide`."""
+    """Implements `interface.QuerySide`.
 
-    def __init__(self, folder: ModelFolder) -> None:
+    Args:
+        folder: of the model.
+        exact: use the towers in float32 even where there are some in integers.
+    """
+
+    def __init__(self, folder: ModelFolder, *, exact: bool = False) -> None:
         self.info = folder.info
         self.preprocess: Preprocessor = folder.config.preprocessing
         self._folder = folder
+        self._exact = exact
         self._context_length = folder.context_length
         read_layout(folder.file(WEIGHTS))
 
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised."""
-        return _run(self._image_session, pixels=pixels.astype(np.float32, copy=False))
+        return run_session(self._image_session, pixels=pixels.astype(np.float32, copy=False))
 
     def make_targets(self, embeddings: Floats) -> Floats:
         """(N, E) embeddings -> (N, D) unit targets: the lens applied to (photo, "")."""
@@ -57,7 +63,7 @@ class OnnxQuerySide:
 
     def _fuse(self, embeddings: Floats, texts: Floats) -> Floats:
         images = embeddings.astype(np.float32, copy=False)
-        return _run(self._fusion_session, images=images, texts=np.ascontiguousarray(texts))
+        return run_session(self._fusion_session, images=images, texts=np.ascontiguousarray(texts))
 
     def _embed_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, E), unnormalised; texts without words share the kept embedding."""
@@ -65,7 +71,7 @@ class OnnxQuerySide:
         worded = [row for row, text in enumerate(texts) if len(token_ids(text)) > 2]
         if worded:
             ids = tokenize([texts[row] for row in worded], self._context_length)
-            out[worded] = _run(self._text_session, ids=self._shortened(ids))
+            out[worded] = run_session(self._text_session, ids=self._shortened(ids))
         return out
 
     def _shortened(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -87,15 +93,19 @@ class OnnxQuerySide:
 
     @cached_property
     def _text_session(self) -> ort.InferenceSession:
-        return _open(self._folder, "text.onnx")
+        return self._open_tower("text.onnx", INT8_TEXT)
 
     @cached_property
     def _image_session(self) -> ort.InferenceSession:
-        return _open(self._folder, "image.onnx")
+        return self._open_tower("image.onnx", INT8_IMAGE)
 
     @cached_property
     def _fusion_session(self) -> ort.InferenceSession:
-        return _open(self._folder, "fusion.onnx")
+        return open_session(self._folder, "fusion.onnx", session_options())
+
+    def _open_tower(self, exact: str, integers: str) -> ort.InferenceSession:
+        fast = integers in self._folder.files and not self._exact
+        return open_session(self._folder, integers if fast else exact, session_options())
 
 
 def unit(vectors: Floats) -> Floats:
@@ -108,26 +118,33 @@ def unit(vectors: Floats) -> Floats:
 def session_options() -> ort.SessionOptions:
     """Options for a process that asks once: weights stay mapped where they are.
 
-    onnxruntime would copy every weight into a layout that is faster in the long run; for a few
-    queries the copying costs more than it saves. Its threads would spin between two operators, and
-    after the last one on the core that the search needs next.
+    onnxruntime would copy every weight into a layout that is faster in the long run, and rewrite
+    the graph; for a few queries that costs more than it saves. Its threads would spin between two
+    operators, and after the last one on the core that the search needs next.
     """
     options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
 
 
-def _open(folder: ModelFolder, name: str) -> ort.InferenceSession:
+def open_session(
+    folder: ModelFolder, name: str, options: ort.SessionOptions
+) -> ort.InferenceSession:
+    """A graph of the folder on the CPU. Raises ModelError where it is missing or damaged."""
     path = folder.file(name)
+    if name in (INT8_IMAGE, INT8_TEXT):
+        folder.file(codes_of(name))
     try:
-        return ort.InferenceSession(path, session_options(), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class
         raise _damaged(folder, name, str(error).splitlines()[0]) from error
 
 
-def _run(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Floats:
+def run_session(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Floats:
+    """The graph's only output, float32."""
     return np.asarray(session.run(None, inputs)[0], dtype=np.float32)
 
 

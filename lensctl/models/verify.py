@@ -10,23 +10,24 @@ from lensctl.models.magiclens import MagicLens
 from lensctl.models.tokenizer import tokenize
 
 LEAST_COSINE = 0.9999
-_TEXTS = ("inside view of", "a charger for this!!! (!) ~!~", "")
+TEXTS = ("inside view of", "a charger for this!!! (!) ~!~", "")
+"""With marks, with id 0 amid the words, and empty."""
 
 
 def verify_query_side(module: MagicLens, folder: ModelFolder) -> None:
     """Compare embeddings and fused vectors on fixed noise and texts. Raises ModelError."""
     size = folder.config.preprocessing.size
-    shape = (len(_TEXTS), 3, size, size)
+    shape = (len(TEXTS), 3, size, size)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    side = folder.query_side()
+    side = folder.query_side(exact=True)
     with torch.inference_mode():
         images = module.encode_image(torch.from_numpy(pixels))
-        texts = module.encode_text(torch.from_numpy(tokenize(_TEXTS, module.context_length)))
+        texts = module.encode_text(torch.from_numpy(tokenize(TEXTS, module.context_length)))
         fused = module.fuse(images, texts).numpy()
     embeddings = images.numpy()
     for part, expected, got in (
         ("image tower", embeddings, side.encode_images(pixels)),
-        ("text tower and fusion", fused, side.make_queries(embeddings, _TEXTS)),
+        ("text tower and fusion", fused, side.make_queries(embeddings, TEXTS)),
     ):
         cosine = least_cosine(expected, got)
         if not cosine >= LEAST_COSINE:

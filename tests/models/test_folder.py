@@ -15,9 +15,11 @@ import torch
 from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
 from lensctl.models.folder import (
     CONFIG,
+    INT8_TEXT,
     WEIGHTS,
     ModelFolder,
     check_files,
+    codes_of,
     new_folder,
     open_folder,
     save_model_folder,
@@ -160,21 +162,26 @@ def test_wrong_values(keys: tuple[str, ...], value: object, copy: Path) -> None:
         open_folder(copy)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "text.onnx", "fusion.onnx", "empty_text.npy"])
+@pytest.mark.parametrize(
+    "name",
+    [WEIGHTS, "text.onnx", INT8_TEXT, codes_of(INT8_TEXT), "fusion.onnx", "empty_text.npy"],
+)
 def test_missing_and_cut_files(name: str, copy: Path) -> None:
+    exact = name == "text.onnx"
     (copy / name).write_bytes((copy / name).read_bytes()[:-7])
-    _refuses_to_answer(copy)
+    _refuses_to_answer(copy, exact=exact)
     (copy / name).unlink()
-    _refuses_to_answer(copy)
+    _refuses_to_answer(copy, exact=exact)
 
 
-def _refuses_to_answer(path: Path) -> None:
+def _refuses_to_answer(path: Path, *, exact: bool = False) -> None:
     with pytest.raises(ModelError) as refusal:
-        open_folder(path).query_side().make_queries(np.ones((1, 32), np.float32), ["a"])
+        side = open_folder(path).query_side(exact=exact)
+        side.make_queries(np.ones((1, 32), np.float32), ["a"])
     assert refusal.value.next_step
 
 
-@pytest.mark.parametrize("name", ["text.onnx", "empty_text.npy"])
+@pytest.mark.parametrize("name", [INT8_TEXT, "empty_text.npy"])
 def test_garbage_of_the_right_length(name: str, copy: Path) -> None:
     (copy / name).write_bytes(b"\x80" * (copy / name).stat().st_size)
     _refuses_to_answer(copy)
