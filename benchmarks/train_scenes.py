@@ -33,18 +33,19 @@ SUM = "model.fusion=sum"
 FROM_IMAGE = "model.query_from=image"
 FROM_TEXT = "model.query_from=text"
 UNTIL_STALE = "validation.patience=3"
+OFTEN = "validation.every=250"
 ONE_EDIT = ["data.scenes_per_group=1", "data.scenes=80000", "optimiser.steps=2000"]
 """Without other edits of a scene in its batch, which are hard negatives of their own."""
 SETTINGS: dict[str, list[list[str]]] = {
     "fusion": [[]],
-    "image encoder alone": [[SUM, FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE]],
+    "image encoder alone": [[SUM, FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE, OFTEN]],
     "text encoder alone": [
-        [SUM, FROM_TEXT, UNTIL_STALE],
-        [SUM, FROM_TEXT, NO_NEGATIVES, UNTIL_STALE],
+        [SUM, FROM_TEXT, UNTIL_STALE, OFTEN],
+        [SUM, FROM_TEXT, NO_NEGATIVES, UNTIL_STALE, OFTEN],
     ],
     "vector sum": [[SUM, UNTIL_STALE], [SUM, NO_NEGATIVES, UNTIL_STALE]],
-    "without query negatives": [[NO_NEGATIVES]],
-    "without instruction": [[FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE]],
+    "without query negatives": [[NO_NEGATIVES, UNTIL_STALE]],
+    "without instruction": [[FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE, OFTEN]],
     "one edit a scene": [ONE_EDIT],
     "one edit a scene without query negatives": [[*ONE_EDIT, NO_NEGATIVES]],
 }
