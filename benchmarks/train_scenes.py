@@ -34,7 +34,7 @@ FROM_IMAGE = "model.query_from=image"
 FROM_TEXT = "model.query_from=text"
 UNTIL_STALE = "validation.patience=3"
 OFTEN = "validation.every=250"
-ONE_EDIT = ["data.scenes_per_group=1", "data.scenes=80000", "optimiser.steps=2000"]
+ONE_EDIT = ["data.scenes_per_group=1", "data.scenes=80000", "optimiser.steps=1000"]
 """Without other edits of a scene in its batch, which are hard negatives of their own."""
 SETTINGS: dict[str, list[list[str]]] = {
     "fusion": [[]],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from lensctl.models.magiclens import MagicLens
 from lensctl.models.onnx_clip import image_model, is_plain_clip, text_model
 from lensctl.models.onnx_fusion import fusion_model
 from lensctl.models.onnx_graph import Graph
-from lensctl.models.onnx_int8 import Int8Graph, agree, smooth_noise
+from lensctl.models.onnx_int8 import PROBES, Int8Graph, ProbeGraph, agree, smooth_noise
 from lensctl.models.safetensors_file import TensorPlace, read_layout
 from lensctl.models.tokenizer import tokenize
 from lensctl.models.verify import TEXTS
@@ -49,25 +50,26 @@ def _export_in_integers(
 ) -> None:
     """Write those towers in integers, too, which then give nearly the same embeddings."""
     backbone, size = backbone_config(config.backbone), config.preprocessing.size
-    for name, exact, build, inputs in (
-        (
-            INT8_IMAGE,
-            "image.onnx",
-            lambda graph: image_model(graph, backbone, size),
-            {"pixels": smooth_noise(size)},
-        ),
-        (
-            INT8_TEXT,
-            "text.onnx",
-            lambda graph: text_model(graph, backbone, config.mask_padding),
-            {"ids": tokenize(TEXTS, context_length)},
-        ),
+
+    def build_image(graph: Graph) -> onnx.ModelProto:
+        return image_model(graph, backbone, size)
+
+    def build_text(graph: Graph) -> onnx.ModelProto:
+        return text_model(graph, backbone, config.mask_padding)
+
+    pictures = [{"pixels": smooth_noise(size, seed)} for seed in range(2)]
+    texts = [{"ids": tokenize(some, context_length)} for some in (PROBES, TEXTS)]
+    for name, exact, build, (probes, tests) in (
+        (INT8_IMAGE, "image.onnx", build_image, pictures),
+        (INT8_TEXT, "text.onnx", build_text, texts),
     ):
-        codes = folder / codes_of(name)
-        with Int8Graph(places, folder / WEIGHTS, codes) as graph:
-            _save(build(graph), folder / name)
-        if not agree(folder / exact, folder / name, **inputs):
-            (folder / name).unlink()
+        path, codes = folder / name, folder / codes_of(name)
+        probe = ProbeGraph(places, WEIGHTS)
+        peaks = probe.peaks(build(probe), path, probes)
+        with Int8Graph(places, folder / WEIGHTS, codes, peaks) as graph:
+            _save(build(graph), path)
+        if not agree(folder / exact, path, tests):
+            path.unlink()
             codes.unlink()
 
 

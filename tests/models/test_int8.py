@@ -66,15 +66,28 @@ def test_a_cpu_indexes_in_integers_without_torch(folder: ModelFolder) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_tower_that_integers_spoil_has_none(models: Path) -> None:
-    """A value that no weight reads, so large that the row's scale leaves nothing for the others."""
+def test_channels_of_large_values_do_no_harm(models: Path) -> None:
     arrays = random_arrays(SMALL)
     block = "params/clip/visual/transformer/resblocks_0"
-    for norm, reader in (("ln_1", "attn/value"), ("ln_2", "mlp/c_fc")):
-        arrays[f"{block}/{norm}/bias"][0] = HUGE
-        arrays[f"{block}/{reader}/kernel"][0] = 0
-    for reader in ("query", "key"):
-        arrays[f"{block}/attn/{reader}/kernel"][0] = 0
+    arrays[f"{block}/ln_2/bias"][:3] = HUGE
+    arrays[f"{block}/mlp/c_fc/kernel"][:3] /= HUGE
+    folder = convert(Conversion(write_checkpoint(models / "w.pkl", arrays), name="m"))
+    exact, coarse = (
+        folder.query_side(exact=one).encode_images(_pixels(4)) for one in (True, False)
+    )
+    assert folder.has_int8 and not np.array_equal(exact, coarse)
+    assert least_cosine(exact, coarse) > 0.999
+
+
+def test_a_tower_that_integers_spoil_has_none(models: Path) -> None:
+    """Two equal hidden values whose huge weights cancel: next to them nothing else is seen."""
+    arrays = random_arrays(SMALL)
+    for number in range(3):
+        block = f"params/clip/visual/transformer/resblocks_{number}/mlp"
+        arrays[f"{block}/c_fc/kernel"][:, 1] = arrays[f"{block}/c_fc/kernel"][:, 0]
+        arrays[f"{block}/c_fc/bias"][:2] = HUGE
+        arrays[f"{block}/c_proj/kernel"][0] = HUGE
+        arrays[f"{block}/c_proj/kernel"][1] = -HUGE
     folder = convert(Conversion(write_checkpoint(models / "w.pkl", arrays), name="m"))
     assert not folder.has_int8 and not (folder.path / codes_of(INT8_IMAGE)).exists()
     with pytest.raises(UsageError):
