@@ -44,7 +44,7 @@ SETTINGS: dict[str, list[list[str]]] = {
         [SUM, FROM_TEXT, NO_NEGATIVES, UNTIL_STALE, OFTEN],
     ],
     "vector sum": [[SUM, UNTIL_STALE], [SUM, NO_NEGATIVES, UNTIL_STALE]],
-    "without query negatives": [[NO_NEGATIVES, UNTIL_STALE]],
+    "without query negatives": [[NO_NEGATIVES]],
     "without instruction": [[FROM_IMAGE, NO_NEGATIVES, UNTIL_STALE, OFTEN]],
     "one edit a scene": [ONE_EDIT],
     "one edit a scene without query negatives": [[*ONE_EDIT, NO_NEGATIVES]],
