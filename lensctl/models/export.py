@@ -66,8 +66,8 @@ def _export_in_integers(
         path, codes = folder / name, folder / codes_of(name)
         probe = ProbeGraph(places, WEIGHTS)
         peaks = probe.peaks(build(probe), path, probes)
-        with Int8Graph(places, folder / WEIGHTS, codes, peaks) as graph:
-            _save(build(graph), path)
+        with codes.open("wb") as file:
+            _save(build(Int8Graph(places, folder / WEIGHTS, file, peaks)), path)
         if not agree(folder / exact, path, tests):
             path.unlink()
             codes.unlink()

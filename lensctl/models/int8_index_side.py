@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from lensctl.models.folder import INT8_IMAGE, ModelFolder
 from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
-from lensctl.models.query_side import OnnxQuerySide, open_session, run_session
+from lensctl.models.query_side import OnnxQuerySide, open_session, run_session, shared_options
 
 
 class Int8IndexSide:
@@ -45,8 +45,6 @@ class Int8IndexSide:
 
     @cached_property
     def _session(self) -> ort.InferenceSession:
-        options = ort.SessionOptions()
+        options = shared_options()
         options.intra_op_num_threads = self._threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
         return open_session(self._folder, INT8_IMAGE, options)

@@ -10,8 +10,7 @@ stay in float32.
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,12 +79,12 @@ class ProbeGraph(Graph):
 
 
 class Int8Graph(Graph):
-    """A graph whose linear layers multiply integers; a context that holds the file of codes open.
+    """A graph whose linear layers multiply integers.
 
     Args:
         places: of the weights in the safetensors file.
         weights: the safetensors file.
-        codes: the file beside it that takes the integer weights.
+        codes: an open file beside it that takes the integer weights.
         peaks: see `ProbeGraph.peaks`.
     """
 
@@ -93,24 +92,13 @@ class Int8Graph(Graph):
         self,
         places: Mapping[str, TensorPlace],
         weights: Path,
-        codes: Path,
+        codes: IO[bytes],
         peaks: Mapping[str, Floats],
     ) -> None:
         super().__init__(places, weights.name)
         self._weights = safe_open(weights, framework="np")
-        self._codes = codes.open("wb")
+        self._codes = codes
         self._peaks = peaks
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._codes.close()
 
     def linear(self, x: str, weight: str, bias: str | None = None) -> str:
         """(M, in) -> (M, out) with torch's (out, in) weight."""

@@ -115,18 +115,24 @@ def unit(vectors: Floats) -> Floats:
     return vectors / np.sqrt(squares + np.float32(UNIT_NORM_EPS))
 
 
+def shared_options() -> ort.SessionOptions:
+    """Options for a process that does other work, too: threads do not spin between two operators,
+    nor after the last one on the core that the search or a decoder needs next."""
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
 def session_options() -> ort.SessionOptions:
     """Options for a process that asks once: weights stay mapped where they are.
 
     onnxruntime would copy every weight into a layout that is faster in the long run, and rewrite
-    the graph; for a few queries that costs more than it saves. Its threads would spin between two
-    operators, and after the last one on the core that the search needs next.
+    the graph; for a few queries that costs more than it saves.
     """
-    options = ort.SessionOptions()
+    options = shared_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
     return options
 
 
