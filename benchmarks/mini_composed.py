@@ -150,7 +150,9 @@ class Evaluation:
         self._asked = self._gallery[rows]
         words = side.words
         assert words is not None
-        self._sentences, self._votes = words.read([query.words for query in queries])
+        texts = [query.words for query in queries]
+        self._sentences, self._votes = words.read(texts)
+        self._clauses = words.clauses(texts)
         self._targets = side.make_targets(embeddings)
         self._own = self._targets[rows]
 
@@ -173,7 +175,7 @@ class Evaluation:
 
     def fusion(self, fusion: Fusion) -> dict[str, float]:
         """The trained lens."""
-        queries = fusion(self._asked, self._sentences, self._votes)
+        queries = fusion(self._asked, self._sentences, self._votes, self._clauses)
         return recalls(queries @ self._targets.T, self._queries)
 
 

@@ -60,6 +60,24 @@ def test_numpy_and_torch_agree(photos, words, head, tmp_path):
     assert found.shape == (6, CLASSES + LOOK + LIGHT)
 
 
+def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head, tmp_path):
+    write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
+    tensors = TensorFile(tmp_path / "fusion.safetensors")
+    fusion, tail = Fusion(tensors), slice(CLASSES + LOOK, None)
+    first, second = (100 * unit(tensors["choice.weight"].astype(np.float32))[[1, 2]])[:, None]
+    none = np.zeros((0, trained.SENTENCE), np.float32)
+    asked = [np.concatenate([first, second]), none, first, np.concatenate([first, first]), none]
+    found = fusion(photos, *words, asked)
+    plain = fusion(photos, *words)
+    assert not np.allclose(found[0], plain[0])
+    np.testing.assert_array_equal(found[1:], plain[1:])
+    weights, biases = tensors["operators"].astype(np.float32), tensors["operator_biases"]
+    light = photos.light[0]
+    for edit in (0, 1):
+        light = light + light @ weights[edit] + biases[edit].astype(np.float32)
+    assert abs(unit(found[:1, tail])[0] @ unit(light[None])[0]) == pytest.approx(1, abs=1e-5)
+
+
 def test_operators_give_edits_of_photos_never_seen():
     rng = np.random.default_rng(0)
     edits = rng.normal(size=(2, 5, 5)).astype(np.float32)

@@ -5,6 +5,7 @@ import pytest
 
 from lensctl.errors import UsageError
 from lensctl.models.mini import open_mini
+from lensctl_training.mini.photo_edits import EDITS
 
 
 def test_widths_are_as_the_info_says(query_side, embeddings):
@@ -62,6 +63,22 @@ def test_words_find_their_photo(query_side, embeddings, descriptions):
 def test_a_photo_finds_itself_first(query_side, embeddings):
     targets = query_side.make_targets(embeddings)
     assert (targets @ targets.T).argmax(axis=1).tolist() == [0, 1, 2, 3]
+
+
+def test_two_edits_in_one_instruction_find_the_photo_after_both(query_side, photos, embeddings):
+    """Before a gallery that holds each edit alone, too."""
+    grey, over = (EDITS[name].transform for name in ("grey", "upside_down"))
+    views = [[photo, grey(photo), over(photo), over(grey(photo))] for photo in photos]
+    gallery = [
+        query_side.make_targets(
+            query_side.encode_images(np.stack([query_side.preprocess(one) for one in own]))
+        )
+        for own in views
+    ]
+    words = ["black and white and upside down"] * len(photos)
+    queries = query_side.make_queries(embeddings, words)
+    found = [int((own @ query).argmax()) for own, query in zip(gallery, queries, strict=True)]
+    assert found.count(3) > len(photos) / 2
 
 
 def test_a_long_text_is_reported_as_cut(query_side):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lensctl.models.mini.words import CLASSES, bare, softmax, unit
+from lensctl.models.mini.words import CLASSES, bare, clauses, softmax, unit
 
 TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
 
@@ -20,6 +20,22 @@ TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
 )
 def test_a_text_is_stripped_to_a_dictionary_name(typed, name):
     assert bare(typed) == name
+
+
+@pytest.mark.parametrize(
+    ("typed", "parts"),
+    [
+        ("darker", []),
+        ("in Black and White", []),
+        ("black and white, then upside down", ["black-and-white", "upside down"]),
+        ("blurred AND darker; also warmer,", ["blurred", "darker", "also warmer"]),
+        ("a handbag from thence", []),
+        (", ", []),
+        ("sepia, and then mirrored", ["sepia", "mirrored"]),
+    ],
+)
+def test_a_text_is_split_into_what_it_asks_for(typed, parts):
+    assert clauses(typed) == parts
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ of the features) and *light* (those of a small picture and other plain statistic
 two ways:
 
 - They choose among *operators*: affine maps of light, each fitted to photos and their edited copies
-  (colours go, the picture turns over, its middle grows); one choice is to change nothing.
+  (colours go, the picture turns over, its middle grows); one choice is to change nothing. Where
+  clauses ask for different edits ("greyscale and upside down"), their operators act in turn.
 - *Gates* scale the photo's meaning, look and light and the words' own classes: "a dog instead"
   keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
   bird" wants birds that look unlike this very photo.
@@ -13,6 +14,7 @@ two ways:
 It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,10 @@ LIGHT = 96
 BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
 """How much each block of a target counts."""
 GATES = ("meaning", "look", "light", "words")
+SURE = 0.5
+"""Probability from which a clause is taken to ask for an edit of its own."""
+SETTLED = 0.985
+"""Probability from which the whole is one edit, however many its clauses: "flat and pale"."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,26 @@ class Fusion:
     def __init__(self, tensors: TensorFile) -> None:
         self._weights = {name: tensors[name].astype(np.float32) for name in tensors.names()}
 
-    def __call__(self, photos: Blocks, sentences: Floats, votes: Floats) -> Floats:
-        """Blocks, (N, 384) sentence vectors, (N, 1000) class votes -> (N, 1352)."""
+    def __call__(
+        self, photos: Blocks, sentences: Floats, votes: Floats, clauses: Sequence[Floats] = ()
+    ) -> Floats:
+        """Queries.
+
+        Args:
+            photos: N of them.
+            sentences: (N, 384), of the instructions.
+            votes: (N, 1000), of the instructions for classes.
+            clauses: for each instruction (C, 384), of its clauses; C is 0 where it has but one.
+
+        Returns:
+            (N, 1352), of unit rows.
+        """
         choice = softmax(self._linear("choice", sentences))
+        light = self._operate(photos.light, choice)
+        for row, parts in enumerate(clauses):
+            if choice[row].max() < SETTLED and len(edits := self._edits(parts)) > 1:
+                choice[row] = edits.mean(axis=0)
+                light[row] = self._in_turn(photos.light[row], edits)
         likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
         sureness = photos.meaning.max(axis=1, keepdims=True)
         heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
@@ -74,8 +97,21 @@ class Fusion:
         return join(
             gates["meaning"] * photos.meaning + gates["words"] * votes,
             gates["look"] * photos.look,
-            gates["light"] * unit(self._operate(photos.light, choice)),
+            gates["light"] * unit(light),
         )
+
+    def _edits(self, clauses: Floats) -> Floats:
+        """(C, 384) -> (E, 1 + K): the different edits that clauses surely ask for, one-hot."""
+        choices = softmax(self._linear("choice", clauses))
+        sure = choices[choices.max(axis=1, initial=0) > SURE].argmax(axis=1)
+        edits = [edit for edit in dict.fromkeys(sure.tolist()) if edit]
+        return np.eye(choices.shape[1], dtype=np.float32)[edits]
+
+    def _in_turn(self, light: Floats, edits: Floats) -> Floats:
+        """(L,) of a photo and one-hot edits -> (L,) after all of them."""
+        for edit in edits:
+            light = self._operate(light[None], edit[None])[0]
+        return light
 
     def _operate(self, light: Floats, choice: Floats) -> Floats:
         """The chosen changes, mixed; the first choice is to change nothing."""

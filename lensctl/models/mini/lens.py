@@ -92,7 +92,8 @@ class Lens:
     def _fuse(self, photos: Blocks, texts: list[str]) -> Floats:
         if self._fusion is None:
             raise RuntimeError("this lens was opened without its fusion")
-        return self._fusion(photos, *self._spoken().read(texts))
+        words = self._spoken()
+        return self._fusion(photos, *words.read(texts), words.clauses(texts))
 
     def _spoken(self) -> Words:
         if self._words is None:

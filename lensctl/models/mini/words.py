@@ -34,6 +34,10 @@ INT8_SCALE = 254.0
 """Entries of these unit vectors stay below one half."""
 
 _ARTICLE = re.compile(r"^(an?|the|some|one)\s+", re.IGNORECASE)
+_JOINT = re.compile(
+    r"\s*[,;+]\s*(?:and\s+|then\s+)*|\s+(?:and also|and then|and|then)\s+", re.IGNORECASE
+)
+_ONE_COLOUR = re.compile(r"\bblack and white\b", re.IGNORECASE)
 
 
 class Words:
@@ -77,6 +81,13 @@ class Words:
         """N texts -> (N, 384) unit vectors of the sentence encoder, less the classes' mean."""
         return unit(self._text.encode(texts) - self._mean)
 
+    def clauses(self, texts: Sequence[str]) -> list[Floats]:
+        """For each text the `sentences` of its clauses, (C, 384); none where it has but one."""
+        split = [clauses(text) for text in texts]
+        ends = np.cumsum([len(one) for one in split])
+        every = [clause for one in split for clause in one]
+        return np.split(self.sentences(every), ends[:-1]) if every else []
+
     def truncated(self, text: str) -> bool:
         """Whether the end of the text is not read."""
         return self._text.truncated(text)
@@ -114,6 +125,12 @@ class Words:
 def bare(text: str) -> str:
     """Without a leading article and closing marks, as names stand in a dictionary."""
     return _ARTICLE.sub("", text.strip().rstrip(".!").strip())
+
+
+def clauses(text: str) -> list[str]:
+    """What a text asks for one after the other: "grey, then blurred"; [] if that is one thing."""
+    parts = [part for part in _JOINT.split(_ONE_COLOUR.sub("black-and-white", text)) if part]
+    return parts if len(parts) > 1 else []
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Floats:
