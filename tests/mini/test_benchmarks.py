@@ -11,8 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from mini_composed import Asking, Query, recalls
+from mini_pairs import PAIRS, UNDOING, draw_pairs, make_queries
 from mini_stamps import Stamp
 from unpack_gcompris import name_of, read_resources
+
+from lensctl_training.mini import photo_edits
 
 EDITS = ("grey", "darker")
 
@@ -62,6 +65,18 @@ def test_queries_of_the_three_families(stamps):
     assert crow.row // 3 not in (0, 3)
     owl = asked["kind"][2]
     assert owl.row == 6 and owl.right == {0, 1, 2, 3, 4, 5, 9, 10, 11}
+
+
+def test_queries_for_two_edits():
+    pairs = draw_pairs(50, np.random.default_rng(0))
+    assert all(len({frozenset(pair) for pair in own}) == PAIRS for own in pairs)
+    assert not any(set(pair) in UNDOING for own in pairs for pair in own)
+    queries = make_queries(pairs, "validation", np.random.default_rng(0))
+    assert [query.row for query in queries[: PAIRS + 1]] == [*[0] * PAIRS, 10]
+    assert [set(query.right) for query in queries] == [{500 + n} for n in range(50 * PAIRS)]
+    first, second = (photo_edits.EDITS[name].validation for name in pairs[0][0])
+    assert any(queries[0].words.startswith(words) for words in first)
+    assert any(queries[0].words.endswith(words) for words in second)
 
 
 def test_the_query_photo_does_not_count_and_ties_do():
