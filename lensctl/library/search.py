@@ -206,7 +206,7 @@ class _Search:
             rows, cosines = graph.nearest(self._vector, want)
             yield file.ids_at(rows), cosines
             want *= 4
-        everything = near_cosines(file.codes, self._vector)
+        everything = near_cosines(file, self._vector)
         given = len(everything)
         if allowed is not None:
             is_allowed = np.isin(file.ids_at(slice(None)), allowed)

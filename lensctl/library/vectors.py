@@ -1,9 +1,11 @@
 """Search files: int8 rows in a memory map, a cache of what the catalog keeps.
 
-A file is a header of one page and then rows of [content id, int64 | code, dim x int8]. A code is a
-vector scaled so that its largest value is 127 or -127, and rounded: its direction is kept to a
-cosine of about 0.001, which is enough to find a hundred candidates in a tenth of the time that
-float32 takes, and their cosines are then computed from the catalog. The header names the lens, the
+A file is a header of one page and then rows of [content id, int64 | length of the code, float32 |
+code, dim x int8]. A code is a vector scaled so that its largest value is 127 or -127, and rounded:
+its direction is kept to a cosine of about 0.001, which is enough to find a hundred candidates in a
+tenth of the time that float32 takes, and their cosines are then computed from the catalog. Lengths
+are kept because a pass over the codes is bound by memory with them and by arithmetic without. The
+header names the lens, the
 catalog's state of vectors and a CRC-32 of the rows. A file that is missing, stale, truncated or
 altered is made again from the catalog; no photo is decoded for it.
 
@@ -20,6 +22,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -38,9 +41,11 @@ TextKeys = Callable[[Floats], Floats]
 Codes = npt.NDArray[np.int8]
 """Vectors as search files hold them; only directions mean anything."""
 
-_MAGIC = b"LENSVEC2"
+_MAGIC = b"LENSVEC3"
 _HEADER_BYTES = 4096
 _ID_BYTES = 8
+_LABEL_BYTES = 12
+"""Before each code: the content id and the code's length."""
 _LARGEST_CODE = 127
 _CRC_BLOCK = 1 << 24
 
@@ -66,7 +71,7 @@ class Header:
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return _ID_BYTES + self.dim
+        return _LABEL_BYTES + self.dim
 
     @property
     def file_bytes(self) -> int:
@@ -106,7 +111,15 @@ class SearchFile:
         if header.rows:
             mapped = np.memmap(path, dtype=np.int8, mode="r", offset=_HEADER_BYTES, shape=shape)
             self._rows = np.asarray(mapped)
-        self.codes: Codes = self._rows[:, _ID_BYTES:]
+        self.codes: Codes = self._rows[:, _LABEL_BYTES:]
+
+    @cached_property
+    def lengths(self) -> Floats:
+        """(N,) float32, of the codes; numbers that divide, whatever a damaged file says."""
+        rows, row_bytes = self._rows.shape
+        kept = np.ndarray((rows,), "<f4", self._rows, offset=_ID_BYTES, strides=(row_bytes,))
+        with np.errstate(invalid="ignore"):
+            return np.fmin(np.fmax(kept, np.float32(1)), np.float32(1e6))
 
     def ids_at(self, rows: np.ndarray | slice) -> np.ndarray:
         """(n,) int64 content ids of some rows."""
@@ -114,8 +127,7 @@ class SearchFile:
 
     def vectors_at(self, rows: np.ndarray | slice) -> Floats:
         """(n, dim) float32 of unit length, as exact as the codes are."""
-        codes = self.codes[rows].astype(np.float32)
-        return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1.0)
+        return self.codes[rows].astype(np.float32) / self.lengths[rows, None]
 
 
 def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
@@ -240,10 +252,10 @@ class _Source:
 
 def pack_rows(ids: np.ndarray, vectors: Floats) -> bytes:
     """(n,) content ids and (n, D) vectors as the rows of a search file."""
-    packed = np.empty((len(ids), _ID_BYTES + vectors.shape[1]), dtype=np.int8)
-    packed[:, :_ID_BYTES] = ids.astype("<i8")[:, None].view(np.int8)
-    packed[:, _ID_BYTES:] = to_codes(vectors)
-    return packed.tobytes()
+    codes = to_codes(vectors)
+    lengths = np.linalg.norm(codes.astype(np.float32), axis=1, keepdims=True)
+    labels = [ids.astype("<i8")[:, None].view(np.int8), lengths.astype("<f4").view(np.int8)]
+    return np.concatenate([*labels, codes], axis=1).tobytes()
 
 
 def to_codes(vectors: Floats) -> Codes:
@@ -317,12 +329,14 @@ def cosines_of(vectors: Floats, query: Floats) -> Floats:
     return vectors @ query
 
 
-def near_cosines(codes: Codes, query: Floats) -> Floats:
-    """(N, D) codes and a (D,) query -> (N,) cosines to about 0.001, one thread, memory-bound."""
-    if len(codes) == 0:
+def near_cosines(file: SearchFile, query: Floats) -> Floats:
+    """N rows and a (D,) query -> (N,) cosines to about 0.001, one thread, memory-bound."""
+    if file.header.rows == 0:
         return np.empty(0, np.float32)
-    distances = simsimd.cdist(to_codes(query[None]), codes, "cosine", out_dtype="float32")
-    return 1.0 - np.asarray(distances)[0]
+    asked = to_codes(query[None])
+    products = np.asarray(simsimd.cdist(asked, file.codes, "dot", out_dtype="float32"))[0]
+    products /= max(np.float32(1), np.linalg.norm(asked[0].astype(np.float32))) * file.lengths
+    return products
 
 
 def top_rows(cosines: Floats, count: int) -> np.ndarray:

@@ -305,7 +305,7 @@ def test_candidates_of_codes_and_of_the_graph_hold_the_nearest(tmp_path):
     by_codes = by_graph = 0
     for query in rows[:: len(rows) // 100]:
         best = {*top_rows(cosines_of(rows, query), 10)}
-        by_codes += len({*top_rows(near_cosines(file.codes, query), 120)} & best)
+        by_codes += len({*top_rows(near_cosines(file, query), 120)} & best)
         by_graph += len({*graph.nearest(query, 120)[0]} & best)
     assert by_codes >= 998
     assert by_graph >= 990
@@ -338,7 +338,7 @@ def test_codes_keep_ids_and_directions(tmp_path):
     agree[7] = 1
     assert agree.min() > 0.9998
     query = unit[3]
-    assert np.abs(near_cosines(file.codes, query) - unit @ query)[unit.any(axis=1)].max() < 0.01
+    assert np.abs(near_cosines(file, query) - unit @ query)[unit.any(axis=1)].max() < 0.01
 
 
 def test_another_version_of_the_model_is_told_apart_from_no_model(coloured, library):
