@@ -123,11 +123,14 @@ def embed_drawn() -> Drawings:
     sources: list[int] = []
     rows: list[Floats] = []
     for number, source in enumerate((emoji(), clip_art())):
-        shown = ((name, ground) for name, image in source if (ground := on_white(image)))
+        # Reduced before they are gathered: some drawings have hundreds of megapixels.
+        shown = (
+            (name, PREPROCESSING(ground)) for name, image in source if (ground := on_white(image))
+        )
         for group in _groups(tqdm(shown, unit="drawing"), BATCH):
             names += [name for name, _ in group]
             sources += [number] * len(group)
-            rows.append(encode(np.stack([PREPROCESSING(ground) for _, ground in group])))
+            rows.append(encode(np.stack([pixels for _, pixels in group])))
     return Drawings(np.array(names), np.array(sources), np.concatenate(rows))
 
 
