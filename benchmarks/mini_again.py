@@ -3,8 +3,8 @@
     python benchmarks/mini_again.py RUN
 
 Prints for every tensor whether it is equal to the bit, or the largest difference beside its largest
-value; then the least cosine between the queries of both lenses, for the run's photos (RUN/views.npz)
-each with an instruction in turn, from all that are known.
+value; then the least cosine between the queries of both lenses, for the run's photos
+(RUN/views.npz), each with an instruction in turn, from all that are known.
 """
 
 import argparse

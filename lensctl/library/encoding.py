@@ -200,9 +200,10 @@ class _BatchSize:
         self._best = float("inf")
 
     def measure(self) -> float:
-        """Seconds for one photo in the encoder, from a batch of noise; also warms it up."""
+        """Seconds for one photo in the encoder, from noise; also warms it up."""
         size = self._side.info.image_size
-        noise = np.random.default_rng(0).standard_normal((4, 3, size, size), dtype=np.float32)
+        number = 1 if self._side.device == "cpu" else 4
+        noise = np.random.default_rng(0).standard_normal((number, 3, size, size), dtype=np.float32)
         self._side.encode_images(noise[:1])
         started = time.monotonic()
         self._side.encode_images(noise)

@@ -21,6 +21,7 @@ def is_plain_clip(backbone: Mapping[str, Any]) -> bool:
         backbone.keys() <= _CLIP_KEYS
         and vision.keys() <= _VISION_KEYS
         and isinstance(vision["layers"], int)
+        and vision["image_size"] % vision["patch_size"] == 0
         and text.keys() <= _TEXT_KEYS
     )
 
@@ -30,13 +31,15 @@ def image_model(graph: Graph, backbone: Mapping[str, Any], image_size: int) -> o
     vision = backbone["vision_cfg"]
     width, layers = vision["width"], vision["layers"]
     heads = width // vision.get("head_width", 64)
-    kernel = graph.weight("clip.visual.conv1.weight")
     patch = graph.shape_of("clip.visual.conv1.weight")[-1]
-    tokens = (image_size // patch) ** 2 + 1
+    grid = image_size // patch
+    tokens = grid**2 + 1
 
-    patches = graph.op("Conv", "pixels", kernel, strides=[patch, patch])
-    patches = graph.op("Reshape", patches, graph.ints(0, width, -1))
-    patches = graph.transpose(patches, 0, 2, 1)
+    patches = graph.op("Reshape", "pixels", graph.ints(-1, 3, grid, patch, grid, patch))
+    patches = graph.transpose(patches, 0, 2, 4, 1, 3, 5)
+    patches = graph.op("Reshape", patches, graph.ints(-1, 3 * patch**2))
+    patches = graph.linear(patches, "clip.visual.conv1.weight")
+    patches = graph.op("Reshape", patches, graph.ints(-1, tokens - 1, width))
     batch = graph.op("Shape", "pixels", start=0, end=1)
     start_shape = graph.op("Concat", batch, graph.ints(1, width), axis=0)
     start = graph.op("Expand", graph.weight("clip.visual.class_embedding"), start_shape)

@@ -5,6 +5,7 @@ stored once for both sides and onnxruntime maps it from there. Token matrices ar
 (batch * tokens, width): a linear layer is then one Gemm that reads torch's (out, in) layout.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,14 @@ class Graph:
             name, kind, place.shape, self._weights_file, place.offset, place.length
         )
 
+    def matrix(self, name: str) -> str:
+        """A weight as (out, in), whatever the axes of its inputs."""
+        place = self._places[name]
+        shape = (place.shape[0], math.prod(place.shape[1:]))
+        return self.external(
+            name, _TYPES[place.dtype], shape, self._weights_file, place.offset, place.length
+        )
+
     def external(
         self, name: str, kind: int, shape: Sequence[int], file: str, offset: int, length: int
     ) -> str:
@@ -78,8 +87,8 @@ class Graph:
         return self.constant(values, np.int64)
 
     def linear(self, x: str, weight: str, bias: str | None = None) -> str:
-        """(M, in) -> (M, out) with torch's (out, in) weight."""
-        inputs = [x, self.weight(weight)] + ([self.weight(bias)] if bias else [])
+        """(M, in) -> (M, out) with torch's (out, in) weight; a kernel's (out, ...) is one, too."""
+        inputs = [x, self.matrix(weight)] + ([self.weight(bias)] if bias else [])
         return self.op("Gemm", *inputs, transB=1)
 
     def layer_norm(self, x: str, prefix: str) -> str:

@@ -68,7 +68,7 @@ class ProbeGraph(Graph):
             inputs: what the graph is run on.
         """
         names = list(dict.fromkeys(self._read.values()))
-        model.graph.output.extend(floats(name, "rows", "width") for name in names)
+        model.graph.output.extend(floats(name, f"{name} rows", f"{name} width") for name in names)
         path.write_bytes(model.SerializeToString())
         found = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(names, inputs)
         path.unlink()
@@ -101,8 +101,9 @@ class Int8Graph(Graph):
         self._peaks = peaks
 
     def linear(self, x: str, weight: str, bias: str | None = None) -> str:
-        """(M, in) -> (M, out) with torch's (out, in) weight."""
+        """(M, in) -> (M, out) with torch's (out, in) weight; a kernel's (out, ...) is one, too."""
         values = self._weights.get_tensor(weight).astype(np.float32)
+        values = values.reshape(len(values), -1)
         shares = np.sqrt(
             np.maximum(np.abs(values).max(axis=0), LEAST_PEAK)
             / np.maximum(self._peaks[weight], LEAST_PEAK)
