@@ -44,19 +44,17 @@ class Graph:
 
     def weight(self, name: str) -> str:
         """A tensor of the safetensors file, by its name there."""
-        place = self._places[name]
-        kind = _TYPES[place.dtype]
-        return self.external(
-            name, kind, place.shape, self._weights_file, place.offset, place.length
-        )
+        return self._stored(name, self.shape_of(name))
 
     def matrix(self, name: str) -> str:
         """A weight as (out, in), whatever the axes of its inputs."""
+        outputs, *inputs = self.shape_of(name)
+        return self._stored(name, (outputs, math.prod(inputs)))
+
+    def _stored(self, name: str, shape: Sequence[int]) -> str:
         place = self._places[name]
-        shape = (place.shape[0], math.prod(place.shape[1:]))
-        return self.external(
-            name, _TYPES[place.dtype], shape, self._weights_file, place.offset, place.length
-        )
+        kind = _TYPES[place.dtype]
+        return self.external(name, kind, shape, self._weights_file, place.offset, place.length)
 
     def external(
         self, name: str, kind: int, shape: Sequence[int], file: str, offset: int, length: int
