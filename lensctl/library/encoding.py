@@ -54,10 +54,10 @@ class EncodingRun:
         """Read, encode and commit `count` photos; stops early where the watcher wants it."""
         sizes = _BatchSize(self._side, options.batch_size)
         lanes = self._side.share_cores()
-        watcher.encoding(count, sizes.measure() / lanes)
         writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
         with closing(_KnownContents(self._library, self._lens)) as known:
             results = self._read(_until_stop(photos, watcher, summary), options, known)
+            watcher.encoding(count, sizes.measure() / lanes)
             batches = sizes.batches(results)
             for batch in in_order(batches, self._encode, lanes, window=lanes + 1):
                 writer.write(batch)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from lensctl.errors import PhotoError
@@ -110,9 +111,22 @@ class PhotoReader:
 def in_order(
     items: Iterable[Item], work: Callable[[Item], Result], workers: int, window: int
 ) -> Iterator[Result]:
-    """`work` done by `workers` threads, at most `window` items ahead; results in order."""
-    pending: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers)
+    """`work` done by `workers` threads, at most `window` items ahead; results in order.
+
+    The first ones are begun at once, before the first result is asked for.
+    """
+    items, pool = iter(items), ThreadPoolExecutor(workers)
+    pending = deque(pool.submit(work, item) for item in islice(items, window - 1))
+    return _results(items, work, pool, pending, window)
+
+
+def _results(
+    items: Iterator[Item],
+    work: Callable[[Item], Result],
+    pool: ThreadPoolExecutor,
+    pending: deque[Future[Result]],
+    window: int,
+) -> Iterator[Result]:
     try:
         for item in items:
             pending.append(pool.submit(work, item))

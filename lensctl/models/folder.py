@@ -36,6 +36,7 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 EMPTY_TEXT = "empty_text.npy"
+IMAGE = "image.onnx"
 INT8_IMAGE, INT8_TEXT = "image_int8.onnx", "text_int8.onnx"
 CARD = "README.md"
 _MAX_CONFIG = 2**20
@@ -68,7 +69,7 @@ class ModelFolder:
         return OnnxQuerySide(self, exact=exact)
 
     def index_side(self, device: str = "auto", precision: str = "auto") -> IndexSide:
-        """The batch side: in torch, or in integers without it, which is what a CPU does fastest.
+        """The batch side: in torch on an accelerator, without it on a CPU.
 
         Raises:
             UsageError: integers are asked for where they cannot be had.
@@ -82,10 +83,10 @@ class ModelFolder:
                 why="only the CPU does, and only a model whose integers agree with its weights",
                 next_step="leave --precision out",
             )
-        if precision in ("auto", "int8") and on_cpu and self.has_int8:
-            from lensctl.models.int8_index_side import Int8IndexSide
+        if on_cpu:
+            from lensctl.models.cpu_index_side import CpuIndexSide
 
-            return Int8IndexSide(self)
+            return CpuIndexSide(self, precision)
         from lensctl.models.index_side import TorchIndexSide
 
         return TorchIndexSide(self, device, precision)

@@ -12,7 +12,15 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from lensctl.errors import ModelError
-from lensctl.models.folder import EMPTY_TEXT, INT8_IMAGE, INT8_TEXT, WEIGHTS, ModelFolder, codes_of
+from lensctl.models.folder import (
+    EMPTY_TEXT,
+    IMAGE,
+    INT8_IMAGE,
+    INT8_TEXT,
+    WEIGHTS,
+    ModelFolder,
+    codes_of,
+)
 from lensctl.models.interface import Floats, Preprocessor
 from lensctl.models.safetensors_file import read_layout
 from lensctl.models.tokenizer import is_truncated, token_ids, tokenize
@@ -86,9 +94,9 @@ class OnnxQuerySide:
         try:
             vector = np.load(path, allow_pickle=False)
         except ValueError as error:
-            raise _damaged(self._folder, EMPTY_TEXT, str(error)) from error
+            raise damaged(self._folder, EMPTY_TEXT, str(error)) from error
         if vector.shape != (1, self.info.embedding_dim) or vector.dtype != np.float32:
-            raise _damaged(self._folder, EMPTY_TEXT, "it holds something else")
+            raise damaged(self._folder, EMPTY_TEXT, "it holds something else")
         return vector
 
     @cached_property
@@ -97,7 +105,7 @@ class OnnxQuerySide:
 
     @cached_property
     def _image_session(self) -> ort.InferenceSession:
-        return self._open_tower("image.onnx", INT8_IMAGE)
+        return self._open_tower(IMAGE, INT8_IMAGE)
 
     @cached_property
     def _fusion_session(self) -> ort.InferenceSession:
@@ -146,7 +154,7 @@ def open_session(
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class
-        raise _damaged(folder, name, str(error).splitlines()[0]) from error
+        raise damaged(folder, name, str(error).splitlines()[0]) from error
 
 
 def run_session(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Floats:
@@ -154,7 +162,8 @@ def run_session(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]
     return np.asarray(session.run(None, inputs)[0], dtype=np.float32)
 
 
-def _damaged(folder: ModelFolder, name: str, why: str) -> ModelError:
+def damaged(folder: ModelFolder, name: str, why: str) -> ModelError:
+    """For a file of the folder that cannot be used."""
     return ModelError(
         f"{name} of the model {folder.info.name!r} cannot be used",
         why=why,

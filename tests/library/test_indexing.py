@@ -166,11 +166,14 @@ def test_broken_photo_is_named_and_tried_again_when_its_file_changes(index, phot
 
 
 def test_stopped_run_goes_on_where_it_was(index, photos, library):
-    summary = index(photos, stop_after=5, batch_size=2)
+    """One thread has 11 photos in hand before the encoder stands; then five more are asked for."""
+    for number in range(12, 24):
+        write_photo(photos / "c" / f"{number:02}.png", number)
+    summary = index(photos, stop_after=5, batch_size=2, workers=1)
     assert summary.stopped
-    assert summary.encoded == 5
-    assert index(photos).encoded == 7
-    assert len(paths(library)) == 12
+    assert summary.encoded == 16
+    assert index(photos).encoded == 8
+    assert len(paths(library)) == 24
 
 
 def test_second_model_keeps_the_first(index, photos, library):

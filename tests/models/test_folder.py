@@ -24,7 +24,7 @@ from lensctl.models.folder import (
     open_folder,
     save_model_folder,
 )
-from lensctl.models.index_side import choose_device, choose_precision
+from lensctl.models.index_side import TorchIndexSide, choose_device, choose_precision
 from lensctl.models.interface import ScoreCurve
 from lensctl.models.magiclens import MagicLens, MagicLensConfig
 from lensctl.models.preprocessing import Preprocessing
@@ -195,7 +195,7 @@ def test_weights_of_another_model(copy: Path) -> None:
     values["model"]["layers"] = 2
     (copy / CONFIG).write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="not those of this model"):
-        open_folder(copy).index_side("cpu", "fp32")
+        TorchIndexSide(open_folder(copy), "cpu", "fp32")
 
 
 def test_names_and_paths(

@@ -1,6 +1,9 @@
 """`mini` behind the model interface: one encoder, which both sides use."""
 
 import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -39,30 +42,43 @@ class Encoder:
     """Pixels -> embeddings, with the tower loaded on first use.
 
     A query by a library's photo has its embedding and never needs the tower.
+
+    Args:
+        weights: of the package.
+        lanes: how many calls will come side by side, for many photos; 0 for a few photos.
     """
 
-    def __init__(self, weights: WeightFile) -> None:
-        self.threads = 0
+    def __init__(self, weights: WeightFile, lanes: int = 0) -> None:
         self._weights = weights
-        self._tower: ImageTower | None = None
+        self._lanes = lanes
+        self._opening = threading.Lock()
 
-    @property
-    def tower(self) -> ImageTower:
+    @cached_property
+    def _tower(self) -> Callable[[Floats], Floats]:
         """The network up to its feature map."""
-        if self._tower is None:
-            self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self.threads)
-        return self._tower
+        graph = DATA / image_tower.GRAPH
+        if not self._lanes:
+            return ImageTower(self._weights, graph)
+        from lensctl.models.compiled_tower import CompiledTower
+
+        whole = image_tower.whole_graph(self._weights, graph)
+        return CompiledTower(whole, "fp32", self._lanes, os.cpu_count() or 1)
 
     def __call__(self, pixels: Floats) -> Floats:
         """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-        features = self.tower.feature_map(pixels).mean(axis=(2, 3))
+        with self._opening:
+            tower = self._tower
+        features = tower(pixels).mean(axis=(2, 3))
         light = statistics.measure(pixels * np.float32(STD / 255) + np.float32(MEAN / 255))
         return np.concatenate([features, light], axis=1)
 
 
+_LANES = min(os.cpu_count() or 1, MOST_LANES)
+
+
 class MiniSide:
-    """Both `interface.IndexSide` and, where words are given, `interface.QuerySide`."""
+    """`interface.QuerySide` where words are given, else `interface.IndexSide`."""
 
     def __init__(self, info: ModelInfo, maps: TensorFile, words: Words | None = None) -> None:
         weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
@@ -70,7 +86,7 @@ class MiniSide:
         self.preprocess = PREPROCESSING
         self.device = "cpu"
         self.precision = "fp32"
-        self.encode_images = Encoder(weights)
+        self.encode_images = Encoder(weights, lanes=0 if words else _LANES)
         self.words = words
         fusion = None if words is None else Fusion(TensorFile(DATA / FUSION))
         self.lens = Lens(maps, weights, words, fusion)
@@ -81,9 +97,7 @@ class MiniSide:
 
     def share_cores(self) -> int:
         """One thread for each call, up to MOST_LANES calls beside each other."""
-        lanes = min(os.cpu_count() or 1, MOST_LANES)
-        self.encode_images.threads = 1
-        return lanes
+        return _LANES
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""

@@ -1,0 +1,83 @@
+"""The batch side of a model folder on a CPU, without torch.
+
+In bf16 or float32 the image tower is compiled by OpenVINO; in integers onnxruntime runs it.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property, partial
+
+from lensctl.models.compiled_tower import CompiledTower, cpu_flags
+from lensctl.models.folder import IMAGE, INT8_IMAGE, ModelFolder
+from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
+from lensctl.models.query_side import (
+    OnnxQuerySide,
+    damaged,
+    open_session,
+    run_session,
+    shared_options,
+)
+
+
+class CpuIndexSide:
+    """Implements `interface.IndexSide`.
+
+    Args:
+        folder: of the model.
+        precision: auto, fp32, bf16 or int8.
+    """
+
+    device = "cpu"
+
+    def __init__(self, folder: ModelFolder, precision: str) -> None:
+        self.info = folder.info
+        self.preprocess: Preprocessor = folder.config.preprocessing
+        self.precision = choose_precision(folder) if precision == "auto" else precision
+        self._folder = folder
+        self._lanes = 1
+        self._opening = threading.Lock()
+        fused = OnnxQuerySide(folder)
+        self.make_targets = fused.make_targets
+        self.text_keys = fused.text_keys
+
+    def share_cores(self) -> int:
+        """One thread for each call, up to MOST_LANES calls beside each other."""
+        self._lanes = min(_CORES, MOST_LANES)
+        return self._lanes
+
+    def encode_images(self, pixels: Floats) -> Floats:
+        """(N, 3, S, S) float32 pixels -> (N, E) embeddings, unnormalised."""
+        with self._opening:
+            tower = self._tower
+        return tower(pixels=pixels)
+
+    @cached_property
+    def _tower(self) -> Callable[..., Floats]:
+        return self._open_integers() if self.precision == "int8" else self._compile()
+
+    def _open_integers(self) -> Callable[..., Floats]:
+        """Unlike the query side it lets onnxruntime keep weights in the layout that is fastest."""
+        options = shared_options()
+        options.intra_op_num_threads = _CORES // self._lanes
+        return partial(run_session, open_session(self._folder, INT8_IMAGE, options))
+
+    def _compile(self) -> Callable[..., Floats]:
+        graph = self._folder.file(IMAGE)
+        try:
+            return CompiledTower(graph, self.precision, self._lanes, _CORES)
+        except RuntimeError as error:
+            raise damaged(self._folder, IMAGE, str(error).splitlines()[0]) from error
+
+
+_CORES = os.cpu_count() or 1
+
+
+def choose_precision(folder: ModelFolder) -> str:
+    """What this CPU multiplies fastest: bf16 in tiles, else integers where the folder has them."""
+    flags = cpu_flags()
+    if "amx_bf16" in flags:
+        return "bf16"
+    if folder.has_int8:
+        return "int8"
+    return "bf16" if "avx512_bf16" in flags else "fp32"
