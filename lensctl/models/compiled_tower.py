@@ -4,12 +4,13 @@ Of the runtimes that need no torch it is the one that multiplies bf16 in AMX til
 convolutions in float32 half as fast again as onnxruntime, and opens in half a second.
 """
 
+import os
+import threading
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
-from openvino import Core, InferRequest
+from openvino import Core
 
 from lensctl.models.interface import Floats
 
@@ -17,38 +18,35 @@ _NAMES = {"fp32": "f32", "bf16": "bf16"}
 
 
 class CompiledTower:
-    """An ONNX graph of one input and one output. Threads may call it side by side.
+    """An ONNX graph of one input and one output, on all cores.
+
+    One call at a time: two requests that were first used side by side from two Python threads have
+    waited for each other for ever (OpenVINO 2026.4), and two streams were no faster than one.
 
     Args:
         graph: a file, or the bytes of a graph that holds its weights.
         precision: fp32 or bf16, of weights and products; input and output stay float32.
-        lanes: how many calls run side by side; more wait.
-        threads: of all lanes together.
 
     Raises:
         RuntimeError: the graph cannot be read.
     """
 
-    def __init__(self, graph: Path | bytes, precision: str, lanes: int, threads: int) -> None:
+    def __init__(self, graph: Path | bytes, precision: str) -> None:
         core = Core()
         options = {
             "INFERENCE_PRECISION_HINT": _NAMES[precision],
-            "NUM_STREAMS": lanes,
-            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": os.cpu_count() or 1,
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(core.read_model(graph), "CPU", options)
-        self._idle: SimpleQueue[InferRequest] = SimpleQueue()
-        for _ in range(lanes):
-            self._idle.put(compiled.create_infer_request())
+        self._request = compiled.create_infer_request()
+        self._turn = threading.Lock()
 
     def __call__(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) -> what the graph makes of it, a copy."""
-        request = self._idle.get()
-        try:
-            return np.array(request.infer([np.ascontiguousarray(pixels, np.float32)])[0])
-        finally:
-            self._idle.put(request)
+        with self._turn:
+            return np.array(self._request.infer([np.ascontiguousarray(pixels, np.float32)])[0])
 
 
 @cache

@@ -42,8 +42,8 @@ class CpuIndexSide:
         self.text_keys = fused.text_keys
 
     def share_cores(self) -> int:
-        """One thread for each call, up to MOST_LANES calls beside each other."""
-        self._lanes = min(_CORES, MOST_LANES)
+        """In integers one thread for each of MOST_LANES calls at the most; else one call."""
+        self._lanes = min(_CORES, MOST_LANES) if self.precision == "int8" else 1
         return self._lanes
 
     def encode_images(self, pixels: Floats) -> Floats:
@@ -65,7 +65,7 @@ class CpuIndexSide:
     def _compile(self) -> Callable[..., Floats]:
         graph = self._folder.file(IMAGE)
         try:
-            return CompiledTower(graph, self.precision, self._lanes, _CORES)
+            return CompiledTower(graph, self.precision)
         except RuntimeError as error:
             raise damaged(self._folder, IMAGE, str(error).splitlines()[0]) from error
 

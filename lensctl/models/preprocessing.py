@@ -1,8 +1,8 @@
 """An RGB image into the pixels that a model reads; numpy and Pillow only, used by both sides.
 
-Bilinear resizing happens in float32 with antialiasing: Pillow's 8-bit resize differs from the
-published evaluation of MagicLens by up to 0.02 after normalisation, its float resize by less than
-1e-4. Bicubic resizing happens in 8 bits, as open_clip's own evaluation does it.
+Resizing happens in float32 with antialiasing: Pillow's 8-bit resize differs from the published
+evaluation of MagicLens by up to 0.02 after normalisation, its float resize by less than 1e-4. A
+bicubic crop is resized in 8 bits, as open_clip's own evaluation does it, in half the time.
 """
 
 from dataclasses import dataclass
@@ -94,12 +94,12 @@ class Preprocessing:
         """(3, height, width); channel by channel, as Pillow's float images have one channel."""
         from PIL import Image  # a query in words needs no pixels
 
-        if self.interpolation == "bicubic":
-            small = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+        kernel = Image.Resampling[self.interpolation.upper()]
+        if self.mode == "crop" and kernel is Image.Resampling.BICUBIC:
+            small = np.asarray(image.resize((width, height), kernel))
             return small.transpose(2, 0, 1).astype(np.float32, order="C")
         planes = [
-            np.asarray(band.convert("F").resize((width, height), Image.Resampling.BILINEAR))
-            for band in image.split()
+            np.asarray(band.convert("F").resize((width, height), kernel)) for band in image.split()
         ]
         return np.stack(planes)
 

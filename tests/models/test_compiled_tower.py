@@ -35,7 +35,7 @@ def test_it_agrees_with_torch(folder: ModelFolder) -> None:
     assert np.abs(compiled.make_targets(found) - targets).max() < 1e-5
 
 
-def test_more_threads_than_lanes_get_their_own_answers(folder: ModelFolder) -> None:
+def test_threads_get_their_own_answers(folder: ModelFolder) -> None:
     side, batches = folder.index_side("cpu", "fp32"), _batches(24)
     one_by_one = [side.encode_images(batch) for batch in batches]
     side.share_cores()

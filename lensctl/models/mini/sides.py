@@ -1,6 +1,5 @@
 """`mini` behind the model interface: one encoder, which both sides use."""
 
-import os
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -8,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from lensctl.errors import UsageError
-from lensctl.models.interface import MOST_LANES, Floats, ModelInfo
+from lensctl.models.interface import Floats, ModelInfo
 from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.fusion import Fusion
@@ -45,24 +44,23 @@ class Encoder:
 
     Args:
         weights: of the package.
-        lanes: how many calls will come side by side, for many photos; 0 for a few photos.
+        compiled: for many photos; else it opens at once.
     """
 
-    def __init__(self, weights: WeightFile, lanes: int = 0) -> None:
+    def __init__(self, weights: WeightFile, *, compiled: bool = False) -> None:
         self._weights = weights
-        self._lanes = lanes
+        self._compiled = compiled
         self._opening = threading.Lock()
 
     @cached_property
     def _tower(self) -> Callable[[Floats], Floats]:
         """The network up to its feature map."""
         graph = DATA / image_tower.GRAPH
-        if not self._lanes:
+        if not self._compiled:
             return ImageTower(self._weights, graph)
         from lensctl.models.compiled_tower import CompiledTower
 
-        whole = image_tower.whole_graph(self._weights, graph)
-        return CompiledTower(whole, "fp32", self._lanes, os.cpu_count() or 1)
+        return CompiledTower(image_tower.whole_graph(self._weights, graph), "fp32")
 
     def __call__(self, pixels: Floats) -> Floats:
         """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
@@ -74,9 +72,6 @@ class Encoder:
         return np.concatenate([features, light], axis=1)
 
 
-_LANES = min(os.cpu_count() or 1, MOST_LANES)
-
-
 class MiniSide:
     """`interface.QuerySide` where words are given, else `interface.IndexSide`."""
 
@@ -86,7 +81,7 @@ class MiniSide:
         self.preprocess = PREPROCESSING
         self.device = "cpu"
         self.precision = "fp32"
-        self.encode_images = Encoder(weights, lanes=0 if words else _LANES)
+        self.encode_images = Encoder(weights, compiled=words is None)
         self.words = words
         fusion = None if words is None else Fusion(TensorFile(DATA / FUSION))
         self.lens = Lens(maps, weights, words, fusion)
@@ -96,8 +91,8 @@ class MiniSide:
         self.text_keys = self.lens.text_keys
 
     def share_cores(self) -> int:
-        """One thread for each call, up to MOST_LANES calls beside each other."""
-        return _LANES
+        """One call at a time, on all cores."""
+        return 1
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""
