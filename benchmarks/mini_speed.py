@@ -40,8 +40,8 @@ def milliseconds(run: Callable[[], object], runs: int) -> float:
 def encode_times(side: MiniSide, pixels: Floats, runs: int) -> tuple[float, float]:
     """A photo through the bare tower, and through the encoder."""
     side.encode_images(pixels)
-    tower = side.encode_images._tower
-    bare = milliseconds(lambda: tower(pixels).mean(axis=(2, 3)), runs)
+    tower = side.encode_images.tower
+    bare = milliseconds(lambda: tower.feature_map(pixels).mean(axis=(2, 3)), runs)
     whole = milliseconds(lambda: side.encode_images(pixels), runs)
     return bare / len(pixels), whole / len(pixels)
 

@@ -52,7 +52,7 @@ class WeightFile:
 
 
 class ImageTower:
-    """Pixels -> the feature map before pooling, for a few pictures: it opens at once.
+    """Pixels -> the feature map before pooling.
 
     Args:
         weights: of the package.
@@ -73,18 +73,6 @@ class ImageTower:
             graph.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, pixels: Floats) -> npt.NDArray[np.float32]:
+    def feature_map(self, pixels: Floats) -> npt.NDArray[np.float32]:
         """(N, 3, 260, 260) -> (N, 1280, 9, 9)."""
         return self._session.run(None, {"pixels": np.ascontiguousarray(pixels, np.float32)})[0]
-
-
-def whole_graph(weights: WeightFile, graph: Path) -> bytes:
-    """The shipped graph with the package's weights in it, for a runtime that takes no others."""
-    import onnx
-
-    model = onnx.load(graph, load_external_data=False)
-    arrays = weights.convolutions()
-    for tensor in model.graph.initializer:
-        if tensor.name in arrays:
-            tensor.CopyFrom(onnx.numpy_helper.from_array(arrays[tensor.name], tensor.name))
-    return model.SerializeToString()

@@ -1,13 +1,11 @@
 """`mini` behind the model interface: one encoder, which both sides use."""
 
-import threading
-from collections.abc import Callable
-from functools import cached_property
+import os
 
 import numpy as np
 
 from lensctl.errors import UsageError
-from lensctl.models.interface import Floats, ModelInfo
+from lensctl.models.interface import MOST_LANES, Floats, ModelInfo
 from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.fusion import Fusion
@@ -41,39 +39,30 @@ class Encoder:
     """Pixels -> embeddings, with the tower loaded on first use.
 
     A query by a library's photo has its embedding and never needs the tower.
-
-    Args:
-        weights: of the package.
-        compiled: for many photos; else it opens at once.
     """
 
-    def __init__(self, weights: WeightFile, *, compiled: bool = False) -> None:
+    def __init__(self, weights: WeightFile) -> None:
+        self.threads = 0
         self._weights = weights
-        self._compiled = compiled
-        self._opening = threading.Lock()
+        self._tower: ImageTower | None = None
 
-    @cached_property
-    def _tower(self) -> Callable[[Floats], Floats]:
+    @property
+    def tower(self) -> ImageTower:
         """The network up to its feature map."""
-        graph = DATA / image_tower.GRAPH
-        if not self._compiled:
-            return ImageTower(self._weights, graph)
-        from lensctl.models.compiled_tower import CompiledTower
-
-        return CompiledTower(image_tower.whole_graph(self._weights, graph), "fp32")
+        if self._tower is None:
+            self._tower = ImageTower(self._weights, DATA / image_tower.GRAPH, threads=self.threads)
+        return self._tower
 
     def __call__(self, pixels: Floats) -> Floats:
         """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
-        with self._opening:
-            tower = self._tower
-        features = tower(pixels).mean(axis=(2, 3))
+        features = self.tower.feature_map(pixels).mean(axis=(2, 3))
         light = statistics.measure(pixels * np.float32(STD / 255) + np.float32(MEAN / 255))
         return np.concatenate([features, light], axis=1)
 
 
 class MiniSide:
-    """`interface.QuerySide` where words are given, else `interface.IndexSide`."""
+    """Both `interface.IndexSide` and, where words are given, `interface.QuerySide`."""
 
     def __init__(self, info: ModelInfo, maps: TensorFile, words: Words | None = None) -> None:
         weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
@@ -81,7 +70,7 @@ class MiniSide:
         self.preprocess = PREPROCESSING
         self.device = "cpu"
         self.precision = "fp32"
-        self.encode_images = Encoder(weights, compiled=words is None)
+        self.encode_images = Encoder(weights)
         self.words = words
         fusion = None if words is None else Fusion(TensorFile(DATA / FUSION))
         self.lens = Lens(maps, weights, words, fusion)
@@ -91,8 +80,10 @@ class MiniSide:
         self.text_keys = self.lens.text_keys
 
     def share_cores(self) -> int:
-        """One call at a time, on all cores."""
-        return 1
+        """One thread for each call, up to MOST_LANES calls beside each other."""
+        lanes = min(os.cpu_count() or 1, MOST_LANES)
+        self.encode_images.threads = 1
+        return lanes
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads, so that its end is cut."""
