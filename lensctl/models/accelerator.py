@@ -1,7 +1,8 @@
-"""Whether it is worth asking torch for an accelerator: importing it to hear "no" takes seconds."""
+"""What the hardware may have, told without torch: importing it to hear "no" takes seconds."""
 
 import platform
 import sys
+from functools import cache
 from pathlib import Path
 
 _DEVICES = ("nvidia*", "kfd", "dxg")
@@ -13,3 +14,14 @@ def may_have_accelerator() -> bool:
     if not sys.platform.startswith("linux"):
         return platform.machine() == "arm64" or sys.platform == "win32"
     return any(path for pattern in _DEVICES for path in Path("/dev").glob(pattern))
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instructions of this CPU by Linux's names; none are known elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, "").split())

@@ -1,12 +1,10 @@
 """Image towers on a CPU, compiled by OpenVINO for the instructions that this CPU has.
 
-Of the runtimes that need no torch it is the one that multiplies bf16 in AMX tiles. It also runs
-convolutions in float32 half as fast again as onnxruntime, and opens in half a second.
+Of the runtimes that need no torch it is the one that multiplies bf16 in AMX tiles.
 """
 
 import os
 import threading
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +22,14 @@ class CompiledTower:
     waited for each other for ever (OpenVINO 2026.4), and two streams were no faster than one.
 
     Args:
-        graph: a file, or the bytes of a graph that holds its weights.
+        graph: its file; weights may lie in another one that it names.
         precision: fp32 or bf16, of weights and products; input and output stay float32.
 
     Raises:
         RuntimeError: the graph cannot be read.
     """
 
-    def __init__(self, graph: Path | bytes, precision: str) -> None:
+    def __init__(self, graph: Path, precision: str) -> None:
         core = Core()
         options = {
             "INFERENCE_PRECISION_HINT": _NAMES[precision],
@@ -47,14 +45,3 @@ class CompiledTower:
         """(N, 3, S, S) -> what the graph makes of it, a copy."""
         with self._turn:
             return np.array(self._request.infer([np.ascontiguousarray(pixels, np.float32)])[0])
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Instructions of this CPU by Linux's names; none are known elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
-    return frozenset(next(flags, "").split())

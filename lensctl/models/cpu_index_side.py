@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 
-from lensctl.models.compiled_tower import CompiledTower, cpu_flags
+from lensctl.errors import UsageError
+from lensctl.models.accelerator import cpu_flags
 from lensctl.models.folder import IMAGE, INT8_IMAGE, ModelFolder
 from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
 from lensctl.models.query_side import (
@@ -19,6 +20,8 @@ from lensctl.models.query_side import (
     shared_options,
 )
 
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
+
 
 class CpuIndexSide:
     """Implements `interface.IndexSide`.
@@ -26,11 +29,16 @@ class CpuIndexSide:
     Args:
         folder: of the model.
         precision: auto, fp32, bf16 or int8.
+
+    Raises:
+        UsageError: another precision.
     """
 
     device = "cpu"
 
     def __init__(self, folder: ModelFolder, precision: str) -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
         self.info = folder.info
         self.preprocess: Preprocessor = folder.config.preprocessing
         self.precision = choose_precision(folder) if precision == "auto" else precision
@@ -63,6 +71,8 @@ class CpuIndexSide:
         return partial(run_session, open_session(self._folder, INT8_IMAGE, options))
 
     def _compile(self) -> Callable[..., Floats]:
+        from lensctl.models.compiled_tower import CompiledTower  # integers need no OpenVINO
+
         graph = self._folder.file(IMAGE)
         try:
             return CompiledTower(graph, self.precision)

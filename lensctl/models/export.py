@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lensctl.errors import DependencyError
 from lensctl.models.backbone import backbone_config
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.folder import INT8_IMAGE, INT8_TEXT, WEIGHTS, codes_of
+from lensctl.models.folder import IMAGE, INT8_IMAGE, INT8_TEXT, WEIGHTS, codes_of
 from lensctl.models.magiclens import MagicLens
 from lensctl.models.onnx_clip import image_model, is_plain_clip, text_model
 from lensctl.models.onnx_fusion import fusion_model
@@ -35,7 +35,7 @@ def export_query_side(module: MagicLens, config: MagicLensConfig, folder: Path) 
     _save(fusion_model(graph(), config, module.embedding_dim), folder / "fusion.onnx")
     if is_plain_clip(backbone):
         size = config.preprocessing.size
-        _save(image_model(graph(), backbone, size), folder / "image.onnx")
+        _save(image_model(graph(), backbone, size), folder / IMAGE)
         _save(text_model(graph(), backbone, config.mask_padding), folder / "text.onnx")
         _export_in_integers(config, module.context_length, places, folder)
     else:
@@ -60,7 +60,7 @@ def _export_in_integers(
     pictures = [{"pixels": smooth_noise(size, seed)} for seed in range(2)]
     texts = [{"ids": tokenize(some, context_length)} for some in (PROBES, TEXTS)]
     for name, exact, build, (probes, tests) in (
-        (INT8_IMAGE, "image.onnx", build_image, pictures),
+        (INT8_IMAGE, IMAGE, build_image, pictures),
         (INT8_TEXT, "text.onnx", build_text, texts),
     ):
         path, codes = folder / name, folder / codes_of(name)
@@ -101,7 +101,7 @@ def _trace_towers(module: MagicLens, folder: Path) -> None:
     size = module.config.preprocessing.size
     pixels = torch.zeros(2, 3, size, size)
     ids = torch.ones(2, module.context_length, dtype=torch.int64)
-    _trace(_ImageTower(module), pixels, "pixels", folder / "image.onnx")
+    _trace(_ImageTower(module), pixels, "pixels", folder / IMAGE)
     _trace(_TextTower(module), ids, "ids", folder / "text.onnx")
 
 

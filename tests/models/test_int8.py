@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lensctl.errors import ModelError, UsageError
-from lensctl.models.accelerator import may_have_accelerator
+from lensctl.models.accelerator import cpu_flags, may_have_accelerator
 from lensctl.models.convert.convert import Conversion, convert
 from lensctl.models.folder import INT8_IMAGE, ModelFolder, codes_of, open_folder
 from lensctl.models.verify import least_cosine
@@ -17,14 +17,16 @@ from support.official_checkpoint import SMALL, random_arrays, write_checkpoint
 SIZE = 40
 HUGE = 1e4
 
-AUTO = """
+WITHOUT_TORCH = """
 import sys
 import numpy as np
 from lensctl.models.registry import open_model
-side = open_model(sys.argv[1]).index_side()
+side = open_model(sys.argv[1]).index_side(precision=sys.argv[2])
 assert side.share_cores() >= 1
 side.make_targets(side.encode_images(np.zeros((2, 3, 40, 40), np.float32)))
+assert side.precision == sys.argv[3], side.precision
 assert "torch" not in sys.modules
+assert side.precision != "int8" or "openvino" not in sys.modules
 """
 
 
@@ -59,8 +61,12 @@ def test_a_photo_does_not_depend_on_its_batch(folder: ModelFolder) -> None:
 
 
 @pytest.mark.skipif(may_have_accelerator(), reason="an accelerator would be chosen")
-def test_a_cpu_indexes_without_torch(folder: ModelFolder) -> None:
-    command = [sys.executable, "-c", AUTO, str(folder.path)]
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [("auto", "bf16" if "amx_bf16" in cpu_flags() else "int8"), ("int8", "int8"), ("fp32", "fp32")],
+)
+def test_a_cpu_indexes_without_torch(asked: str, given: str, folder: ModelFolder) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(folder.path), asked, given]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
@@ -93,6 +99,11 @@ def test_a_tower_that_integers_spoil_has_none(models: Path) -> None:
         folder.index_side("cpu", "int8")
     assert folder.index_side("cpu").precision in ("fp32", "bf16")
     assert folder.query_side().encode_images(_pixels(1)).shape == (1, folder.info.embedding_dim)
+
+
+def test_another_precision_is_refused(folder: ModelFolder) -> None:
+    with pytest.raises(UsageError, match="choose one of"):
+        folder.index_side("cpu", "fp8")
 
 
 def test_integers_are_for_cpus(folder: ModelFolder) -> None:
