@@ -16,6 +16,18 @@ def may_have_accelerator() -> bool:
     return any(path for pattern in _DEVICES for path in Path("/dev").glob(pattern))
 
 
+def multiplies_integers() -> bool:
+    """Whether products of 8-bit integers are summed exactly here.
+
+    x86 before VNNI sums pairs of them in 16 bits, which overflow: a tower in integers would quietly
+    give other embeddings there than where it was converted. Where an x86 CPU cannot be asked (not
+    on Linux), the answer is no.
+    """
+    if platform.machine() not in ("x86_64", "AMD64", "i686"):
+        return True
+    return not cpu_flags().isdisjoint({"avx512_vnni", "avx_vnni"})
+
+
 @cache
 def cpu_flags() -> frozenset[str]:
     """Instructions of this CPU by Linux's names; none are known elsewhere."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lensctl.errors import ModelError, StorageError, UsageError
+from lensctl.models.accelerator import multiplies_integers
 from lensctl.models.config import MagicLensConfig
 from lensctl.models.interface import IndexSide, ModelInfo, QueryKind, ScoreCurve
 
@@ -55,8 +56,8 @@ class ModelFolder:
 
     @property
     def has_int8(self) -> bool:
-        """Whether there is an image tower in integers."""
-        return INT8_IMAGE in self.files
+        """Whether there is an image tower in integers, and a CPU that runs it right."""
+        return INT8_IMAGE in self.files and multiplies_integers()
 
     def query_side(self, *, exact: bool = False) -> "OnnxQuerySide":
         """The torch-free side; `exact`: never in integers.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from lensctl.errors import ModelError
+from lensctl.models.accelerator import multiplies_integers
 from lensctl.models.folder import (
     EMPTY_TEXT,
     IMAGE,
@@ -112,7 +113,7 @@ class OnnxQuerySide:
         return open_session(self._folder, "fusion.onnx", session_options())
 
     def _open_tower(self, exact: str, integers: str) -> ort.InferenceSession:
-        fast = integers in self._folder.files and not self._exact
+        fast = integers in self._folder.files and multiplies_integers() and not self._exact
         return open_session(self._folder, integers if fast else exact, session_options())
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
+from lensctl.models.accelerator import multiplies_integers
 from lensctl.models.folder import (
     CONFIG,
     INT8_TEXT,
@@ -162,10 +163,13 @@ def test_wrong_values(keys: tuple[str, ...], value: object, copy: Path) -> None:
         open_folder(copy)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [WEIGHTS, "text.onnx", INT8_TEXT, codes_of(INT8_TEXT), "fusion.onnx", "empty_text.npy"],
+INTEGERS = (
+    pytest.param(name, marks=pytest.mark.skipif(not multiplies_integers(), reason="not read here"))
+    for name in (INT8_TEXT, codes_of(INT8_TEXT))
 )
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "text.onnx", *INTEGERS, "fusion.onnx", "empty_text.npy"])
 def test_missing_and_cut_files(name: str, copy: Path) -> None:
     exact = name == "text.onnx"
     (copy / name).write_bytes((copy / name).read_bytes()[:-7])
@@ -181,7 +185,9 @@ def _refuses_to_answer(path: Path, *, exact: bool = False) -> None:
     assert refusal.value.next_step
 
 
-@pytest.mark.parametrize("name", [INT8_TEXT, "empty_text.npy"])
+@pytest.mark.parametrize(
+    "name", [INT8_TEXT if multiplies_integers() else "text.onnx", "empty_text.npy"]
+)
 def test_garbage_of_the_right_length(name: str, copy: Path) -> None:
     (copy / name).write_bytes(b"\x80" * (copy / name).stat().st_size)
     _refuses_to_answer(copy)

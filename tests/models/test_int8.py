@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lensctl.errors import ModelError, UsageError
-from lensctl.models.accelerator import cpu_flags, may_have_accelerator
+from lensctl.models import accelerator
+from lensctl.models.accelerator import cpu_flags, may_have_accelerator, multiplies_integers
 from lensctl.models.convert.convert import Conversion, convert
 from lensctl.models.folder import INT8_IMAGE, ModelFolder, codes_of, open_folder
 from lensctl.models.verify import least_cosine
@@ -16,6 +17,10 @@ from support.official_checkpoint import SMALL, random_arrays, write_checkpoint
 
 SIZE = 40
 HUGE = 1e4
+
+needs_integers = pytest.mark.skipif(
+    not multiplies_integers(), reason="this CPU does not sum products of integers exactly"
+)
 
 WITHOUT_TORCH = """
 import sys
@@ -45,6 +50,7 @@ def _pixels(number: int) -> np.ndarray:
     return np.random.default_rng(3).standard_normal((number, 3, SIZE, SIZE), dtype=np.float32)
 
 
+@needs_integers
 def test_integers_are_near_the_weights(folder: ModelFolder) -> None:
     exact = folder.query_side(exact=True).encode_images(_pixels(6))
     for side in (folder.query_side(), folder.index_side("cpu", "int8")):
@@ -53,6 +59,7 @@ def test_integers_are_near_the_weights(folder: ModelFolder) -> None:
         assert least_cosine(found, exact) > 0.999
 
 
+@needs_integers
 def test_a_photo_does_not_depend_on_its_batch(folder: ModelFolder) -> None:
     side, pixels = folder.index_side("cpu", "int8"), _pixels(5)
     pixels[2] *= 50
@@ -63,7 +70,11 @@ def test_a_photo_does_not_depend_on_its_batch(folder: ModelFolder) -> None:
 @pytest.mark.skipif(may_have_accelerator(), reason="an accelerator would be chosen")
 @pytest.mark.parametrize(
     ("asked", "given"),
-    [("auto", "bf16" if "amx_bf16" in cpu_flags() else "int8"), ("int8", "int8"), ("fp32", "fp32")],
+    [
+        pytest.param("auto", "bf16" if "amx_bf16" in cpu_flags() else "int8", marks=needs_integers),
+        pytest.param("int8", "int8", marks=needs_integers),
+        ("fp32", "fp32"),
+    ],
 )
 def test_a_cpu_indexes_without_torch(asked: str, given: str, folder: ModelFolder) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, str(folder.path), asked, given]
@@ -71,6 +82,7 @@ def test_a_cpu_indexes_without_torch(asked: str, given: str, folder: ModelFolder
     assert done.returncode == 0, done.stderr
 
 
+@needs_integers
 def test_channels_of_large_values_do_no_harm(models: Path) -> None:
     arrays = random_arrays(SMALL)
     block = "params/clip/visual/transformer/resblocks_0"
@@ -101,6 +113,37 @@ def test_a_tower_that_integers_spoil_has_none(models: Path) -> None:
     assert folder.query_side().encode_images(_pixels(1)).shape == (1, folder.info.embedding_dim)
 
 
+@needs_integers
+def test_a_cpu_that_would_overflow_uses_the_weights(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(accelerator, "cpu_flags", lambda: frozenset({"avx2"}))
+    assert not folder.has_int8
+    exact, given = (folder.query_side(exact=one).encode_images(_pixels(2)) for one in (True, False))
+    assert np.array_equal(exact, given)
+    with pytest.raises(UsageError):
+        folder.index_side("cpu", "int8")
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "exact"),
+    [
+        ("x86_64", {"avx2"}, False),
+        ("x86_64", {"avx2", "avx_vnni"}, True),
+        ("x86_64", {"avx512_vnni"}, True),
+        ("AMD64", set(), False),
+        ("aarch64", set(), True),
+    ],
+)
+def test_which_cpus_multiply_integers_exactly(
+    machine: str, flags: set[str], exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accelerator.platform, "machine", lambda: machine)
+    monkeypatch.setattr(accelerator, "cpu_flags", lambda: frozenset(flags))
+    assert accelerator.multiplies_integers() == exact
+
+
 def test_another_precision_is_refused(folder: ModelFolder) -> None:
     with pytest.raises(UsageError, match="choose one of"):
         folder.index_side("cpu", "fp8")
@@ -112,6 +155,7 @@ def test_integers_are_for_cpus(folder: ModelFolder) -> None:
     assert "--precision" in (refusal.value.next_step or "")
 
 
+@needs_integers
 @pytest.mark.parametrize("name", [INT8_IMAGE, codes_of(INT8_IMAGE)])
 @pytest.mark.parametrize("side", ["query", "index"])
 def test_a_cut_file_is_an_error_that_says_what_to_do(
