@@ -19,8 +19,9 @@ from lensctl.models.mini.image_tower import LAYOUT, WeightFile
 from lensctl.models.mini.info import DATA
 from lensctl.models.mini.lens import FILE as MAPS
 from lensctl.models.mini.lens import Lens
-from lensctl.models.mini.packages import IMAGE_WEIGHTS, TEXT_VOCABULARY, TEXT_WEIGHTS, verified
+from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
 from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
 from lensctl_training.mini.photo_edits import EDITS
@@ -43,7 +44,7 @@ def compare(name: str, shipped: TensorFile, made: TensorFile) -> None:
 def queries(folder: Path, embeddings: Floats, instructions: list[str]) -> Floats:
     """(N, 1352) by the lens of a folder."""
     maps = TensorFile(folder / MAPS)
-    words = Words(maps, TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY)))
+    words = Words(maps, TextTower(folder / TEXT))
     weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / LAYOUT)
     lens = Lens(maps, weights, words, Fusion(TensorFile(folder / FUSION)))
     return lens.make_queries(embeddings, instructions)
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     run: Path = parser.parse_args().run
-    for name in (MAPS, FUSION):
+    for name in (TEXT, MAPS, FUSION):
         compare(name, TensorFile(DATA / name), TensorFile(run / "model" / name))
     with np.load(run / VIEWS) as kept:
         photos = kept["views"][:, 0].astype(np.float32)

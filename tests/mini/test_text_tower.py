@@ -1,11 +1,15 @@
-"""Words into vectors: the tokenizer against the published one, the tower against onnxruntime."""
+"""Words into vectors: the tokenizer against the published one, the tower against torch."""
 
 import numpy as np
 import pytest
+import torch
 
-from lensctl.models.mini.packages import TEXT_VOCABULARY, TEXT_WEIGHTS, verified
-from lensctl.models.mini.text_tower import LONGEST, TextTower
+from lensctl.errors import CheckpointError
+from lensctl.models.mini.info import DATA
+from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import FILE, LONGEST, SCALE, VOCABULARY, TextTower
 from lensctl.models.mini.wordpiece import WordPiece
+from lensctl_training.mini.distil import Encoder, write_tower
 
 TEXTS = [
     "a cat",
@@ -21,50 +25,43 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def tower():
-    return TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
+    return TextTower(DATA / FILE)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_words_are_cut_as_the_published_tokenizer_cuts_them(text):
+def test_words_are_cut_as_the_published_tokenizer_cuts_them(text, tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
-    reference = tokenizers.BertWordPieceTokenizer(str(verified(TEXT_VOCABULARY)))
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_bytes(TensorFile(DATA / FILE)[VOCABULARY].tobytes() + b"\n")
+    reference = tokenizers.BertWordPieceTokenizer(str(vocabulary))
     expected = reference.encode(text.replace("[CLS]", "cls")).ids
-    assert WordPiece(verified(TEXT_VOCABULARY)).encode(text.replace("[CLS]", "cls")) == expected
+    pieces = vocabulary.read_text(encoding="utf-8").splitlines()
+    assert WordPiece(pieces).encode(text.replace("[CLS]", "cls")) == expected
 
 
-def test_the_tower_computes_what_the_published_network_computes(tower):
-    """The same layers in torch, from the same file: numpy's differ by rounding only."""
-    torch = pytest.importorskip("torch")
-    functional = torch.nn.functional
-    from safetensors.torch import load_file
+def test_the_tower_computes_what_torch_computes(tmp_path):
+    """With the same integers, numpy and torch differ by rounding only."""
+    torch.manual_seed(0)
+    encoder = Encoder(pieces=6, layers=2).eval()
+    write_tower(encoder, ["[UNK]", "[CLS]", "[SEP]", "red", "car", "##s"], tmp_path / FILE)
+    written = TensorFile(tmp_path / FILE)
+    state = {}
+    for name in encoder.state_dict():
+        values = torch.from_numpy(written[name].astype(np.float32))
+        if name + SCALE in written.names():
+            values *= torch.from_numpy(written[name + SCALE].astype(np.float32))
+        state[name] = values
+        assert (values - encoder.state_dict()[name]).abs().max() < 0.02
+    encoder.load_state_dict(state)
+    with torch.inference_mode():
+        expected = encoder(torch.tensor([[1, 3, 4, 5, 2], [1, 0, 3, 4, 2]])).numpy()
+    found = TextTower(tmp_path / FILE).encode(["Red cars", "blue red car"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
-    weights = load_file(verified(TEXT_WEIGHTS))
-    ids = torch.tensor([tower._ids("a red car in the snow")])
 
-    def linear(x, name):
-        return functional.linear(x, weights[name + ".weight"], weights[name + ".bias"])
-
-    def norm(x, name):
-        return functional.layer_norm(
-            x, (384,), weights[name + ".weight"], weights[name + ".bias"], 1e-12
-        )
-
-    x = weights["embeddings.word_embeddings.weight"][ids]
-    x = x + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-    x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-    for number in range(6):
-        name = f"encoder.layer.{number}."
-        q, k, v = (
-            linear(x, f"{name}attention.self.{part}").unflatten(-1, (12, 32)).transpose(1, 2)
-            for part in ("query", "key", "value")
-        )
-        mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        attended = linear(mixed, name + "attention.output.dense")
-        x = norm(x + attended, name + "attention.output.LayerNorm")
-        wide = functional.gelu(linear(x, name + "intermediate.dense"))
-        x = norm(x + linear(wide, name + "output.dense"), name + "output.LayerNorm")
-    expected = functional.normalize(x.mean(dim=1), dim=1).numpy()
-    np.testing.assert_allclose(tower.encode(["a red car in the snow"]), expected, atol=1e-5)
+def test_a_file_without_the_encoder_is_refused():
+    with pytest.raises(CheckpointError, match="vocabulary"):
+        TextTower(DATA / "lens.safetensors")
 
 
 def test_a_text_encodes_alike_alone_and_among_others(tower):

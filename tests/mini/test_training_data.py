@@ -8,7 +8,13 @@ from lensctl.models.mini import statistics
 from lensctl.models.mini.image_tower import FEATURES
 from lensctl_training.mini.build import names_to_keys
 from lensctl_training.mini.drawn import Drawings, name_of, on_white
-from lensctl_training.mini.instructions import PER_CLASS, Instructions, Portions, imagine
+from lensctl_training.mini.instructions import (
+    IMAGINED_VIEWS,
+    PER_CLASS,
+    Instructions,
+    Portions,
+    imagine,
+)
 from lensctl_training.mini.photo_edits import EDITS
 from lensctl_training.mini.word_maps import make_tree, tree_maps
 from lensctl_training.mini.wordnet import DICTIONARY, load_nouns
@@ -78,6 +84,11 @@ def test_batches_hold_what_their_texts_ask_for(views, drawings, classifier):
     for query, right in zip(kinds.queries, kinds.right, strict=True):
         assert query in kinds.gallery
         assert query not in [kinds.gallery[place] for place in right]
+    drawn = len(taught.embeddings) - len(drawings.names)
+    for batch in (subjects, kinds):
+        answers = [batch.gallery[place] for right in batch.right for place in right]
+        imagined = [row - first for row in answers if row < drawn]
+        assert imagined and all(row % IMAGINED_VIEWS == 0 for row in imagined)
 
 
 @needs_wordnet

@@ -356,6 +356,9 @@ def _check(hint: Any, value: Any, place: str) -> Any:
         return value
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     plain = tuple(typing.get_origin(kind) or kind for kind in kinds)
+    if tuple in plain and isinstance(value, list):
+        kind = typing.get_args(kinds[plain.index(tuple)])[0]
+        return tuple(_check(kind, one, f"{place}[{row}]") for row, one in enumerate(value))
     if float in plain and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):

@@ -1,9 +1,9 @@
 """The embedded default model, from what a package registry carries. No torch on either side.
 
 mini/
-├── packages.py     the weights' packages: found, hashed, never imported
+├── packages.py     the image weights' package: found, hashed, never imported
 ├── image_tower.py  EfficientNet-Lite2 by onnxruntime, from the package's own file
-├── text_tower.py   all-MiniLM-L6-v2 in numpy, its words by wordpiece.py
+├── text_tower.py   our student of MiniLM in numpy, its words by wordpiece.py
 ├── words.py        texts into a distribution over the image network's classes
 ├── statistics.py   light, colour and sharpness, which a classifier forgets
 ├── lens.py         targets, queries and text keys

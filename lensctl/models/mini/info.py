@@ -19,7 +19,7 @@ def mini_info() -> ModelInfo:
         licence="Apache-2.0",
         description="Small and always there: objects, animals, colours and light; CPU only. "
         "For scenes, people and free instructions pull a MagicLens model.",
-        source="EfficientNet-Lite2 (ImageNet) and all-MiniLM-L6-v2, joined by lensctl",
+        source="EfficientNet-Lite2 (ImageNet) and a student of all-MiniLM-L6-v2, joined by lensctl",
         curves=curves,
         **card,
     )

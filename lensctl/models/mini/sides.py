@@ -12,15 +12,9 @@ from lensctl.models.mini.fusion import Fusion
 from lensctl.models.mini.image_tower import SIZE, ImageTower, WeightFile
 from lensctl.models.mini.info import DATA, mini_info
 from lensctl.models.mini.lens import FILE, Lens
-from lensctl.models.mini.packages import (
-    ALL_FILES,
-    IMAGE_WEIGHTS,
-    TEXT_VOCABULARY,
-    TEXT_WEIGHTS,
-    locate,
-    verified,
-)
+from lensctl.models.mini.packages import IMAGE_WEIGHTS, locate, verified
 from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
 from lensctl.models.preprocessing import Preprocessing
@@ -94,8 +88,7 @@ class MiniModel:
     """Implements `interface.Model`."""
 
     def __init__(self) -> None:
-        for file in ALL_FILES:
-            locate(file)
+        locate(IMAGE_WEIGHTS)
         self.info = mini_info()
 
     def query_side(self) -> MiniSide:
@@ -105,9 +98,8 @@ class MiniModel:
             DependencyError: a package is not installed.
             CheckpointError: a package's file is not the expected one.
         """
-        text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
         maps = TensorFile(DATA / FILE)
-        return MiniSide(self.info, maps, Words(maps, text))
+        return MiniSide(self.info, maps, Words(maps, TextTower(DATA / TEXT)))
 
     def index_side(self, device: str = "auto", precision: str = "auto") -> MiniSide:
         """The batch side.

@@ -1,7 +1,8 @@
 """Words into a distribution over the image network's 1000 classes.
 
-A text is compared with four word lists, each of which votes for classes: WordNet synsets (what is
-no class itself votes for its relatives: a capybara for rodents), the classes' lemmas, their
+A text is compared with five word lists, each of which votes for classes: names of things with the
+classes that they are *seen as*, written by hand (a windmill as a lighthouse); WordNet synsets (what
+is no class itself votes for its relatives: a capybara for rodents); the classes' lemmas, their
 glosses, and the mean of all their texts. To this come a plain linear likeness, which keeps shades
 of meaning that the lists lose, and a linear map fitted to named drawings, for what is no class.
 Votes are sharp (a softmax over likenesses); the weights were chosen on other photographs than the
@@ -23,11 +24,19 @@ from lensctl.models.mini.text_tower import TextTower
 
 CLASSES = 1000
 NEAREST = 32
-"""Synsets that vote: those nearest to the text."""
+"""Synsets and names that vote: those nearest to the text."""
+SEEN_SHARPNESS = 20.0
 SYNSET_SHARPNESS = 25.0
 CLASS_SHARPNESS = 20.0
 RELATIVE_SHARPNESS = 25.0
-VOTES = {"synsets": 1.0, "lemmas": 0.6, "class_texts": 0.3, "class_glosses": 0.3, "linear": 0.1}
+VOTES = {
+    "seen_as": 1.5,
+    "synsets": 1.0,
+    "lemmas": 0.6,
+    "class_texts": 0.3,
+    "class_glosses": 0.3,
+    "linear": 0.1,
+}
 DRAWN = 0.5
 """Weight of what drawings say beside what the lists say."""
 INT8_SCALE = 254.0
@@ -65,8 +74,10 @@ class Words:
         return whole, self._votes(whole, unit(whole + sentences[len(texts) :]))
 
     def _votes(self, whole: Floats, named: Floats) -> Floats:
+        placed = unit(named @ self._half("synset_basis"))
         votes = {
-            "synsets": self._synset_votes(named),
+            "seen_as": self._seen_votes(placed),
+            "synsets": self._synset_votes(placed),
             "lemmas": self._lemma_votes(named),
             "class_texts": softmax(CLASS_SHARPNESS * named @ self._class_texts.T),
             "class_glosses": softmax(CLASS_SHARPNESS * named @ self._half("class_glosses").T),
@@ -103,11 +114,25 @@ class Words:
         np.add.at(votes, self._tensors["lemma_classes"], likeness.T)
         return votes.T
 
-    def _synset_votes(self, named: Floats) -> Floats:
+    def _seen_votes(self, placed: Floats) -> Floats:
+        """By the names nearest to (N, 256) texts, with the classes of each name's line."""
+        names = self._half("seen_names") / INT8_SCALE
+        votes = np.zeros((len(placed), CLASSES), dtype=np.float32)
+        for row, one in enumerate(SEEN_SHARPNESS * placed @ names.T):
+            nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
+            lines = self._tensors["seen_lines"][nearest]
+            shares = unit(self._tensors["seen_shares"][lines].astype(np.float32))
+            np.add.at(
+                votes[row],
+                self._tensors["seen_classes"][lines],
+                softmax(one[nearest])[:, None] * shares,
+            )
+        return votes
+
+    def _synset_votes(self, placed: Floats) -> Floats:
         synsets = self._half("synsets") / INT8_SCALE
-        likeness = SYNSET_SHARPNESS * unit(named @ self._half("synset_basis")) @ synsets.T
         rows = []
-        for one in likeness:
+        for one in SYNSET_SHARPNESS * placed @ synsets.T:
             nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
             rows.append(softmax(one[nearest]) @ self._relatives(nearest))
         return np.stack(rows) if rows else np.zeros((0, CLASSES), dtype=np.float32)

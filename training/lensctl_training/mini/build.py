@@ -19,14 +19,10 @@ from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
 from lensctl.models.mini.lens import DAMPING, FILE, classifier_of, light_of, meaning_of
-from lensctl.models.mini.packages import (
-    IMAGE_WEIGHTS,
-    TEXT_VOCABULARY,
-    TEXT_WEIGHTS,
-    verified,
-)
+from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
 from lensctl.models.mini.sides import PREPROCESSING
 from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import CLASSES, unit
 from lensctl_training.mini.drawn import Drawings
@@ -37,7 +33,6 @@ LIGHT_SCALE = 0.5
 """Brings a photo's light to a length of about ten."""
 NAMES_RIDGE = 10.0
 IMAGE_PARAMETERS = 6_092_072
-TEXT_PARAMETERS = 22_713_216
 
 
 def principal_directions(features: Floats, classifier: Floats, width: int) -> Floats:
@@ -61,10 +56,9 @@ def light_directions(light: Floats) -> dict[str, Floats]:
     return {"light_mean": mean, "light": scale[:, None] * vectors[:, ::-1][:, :LIGHT]}
 
 
-def make_maps(views: Floats, named: Drawings) -> dict[str, np.ndarray]:
-    """All tensors of the lens, from photos and their edits, (P, V, E), and drawings."""
+def make_maps(views: Floats, named: Drawings, text: TextTower) -> dict[str, np.ndarray]:
+    """All tensors of the lens, from photos and their edits, (P, V, E), drawings, and words."""
     weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / image_tower.LAYOUT)
-    text = TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY))
     features = views[:, 0, :FEATURES]
     photos = {
         "look_mean": features.mean(axis=0),
@@ -104,7 +98,7 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
     encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.SMALL)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
     lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS)).encode())
-    for name in (FILE, FUSION):
+    for name in (TEXT, FILE, FUSION):
         lens.update((folder / name).read_bytes())
     card = {
         "encoder_fingerprint": encoder.hexdigest()[:16],
@@ -113,7 +107,7 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
         "embedding_dim": FEATURES + statistics.WIDTH,
         "target_dim": CLASSES + LOOK + LIGHT,
         "text_dim": CLASSES,
-        "parameters": IMAGE_PARAMETERS + TEXT_PARAMETERS + _size_of(folder / FUSION),
+        "parameters": IMAGE_PARAMETERS + _size_of(folder / TEXT) + _size_of(folder / FUSION),
         "curves": curves,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")

@@ -4,8 +4,9 @@ Three families, mixed in every batch:
 
 - *edits*: a photo and what is to be done to it; right is the photo so edited, and the gallery holds
   the photo itself and all its other edits.
-- *subject*: any picture and the name of a thing; right is any picture of that thing.
-- *kind*: a picture and "another kind of fruit"; right is any picture of a sibling, not this one.
+- *subject*: any picture and the name of a thing; right is that thing as it is, like the query, and
+  not its edited copies: who changes the subject keeps the light.
+- *kind*: a picture and "another kind of fruit"; right are siblings as they are, not this one.
 
 Things are the network's 1000 classes, imagined (a photo's features are pushed along the
 classifier's direction until the class leads), and the names of freely licensed drawn pictures.
@@ -219,7 +220,7 @@ class Instructions:
                 places = batch.show(self._pick(things[one].pictures))
                 own = self._any_views()
                 batch.show(own)
-                batch.ask(own[0], self._pick(things[one].texts), places)
+                batch.ask(own[0], self._pick(things[one].texts), places[:1])
         return batch
 
     def _kinds(self, portions: Portions) -> Batch:
@@ -237,7 +238,7 @@ class Instructions:
         pictures = [self._pick(kind.things[one].pictures) for one in chosen]
         shown = [batch.show(picture) for picture in pictures]
         for own, picture in enumerate(pictures[: number - 1]):
-            right = [place for other in range(number) if other != own for place in shown[other]]
+            right = [shown[other][0] for other in range(number) if other != own]
             batch.ask(picture[0], self._pick(kind.texts), right)
 
     def _any_views(self) -> list[int]:

@@ -1,7 +1,7 @@
 """`lensctl train` of `mini`'s lens: from packages to the files that are shipped, stage by stage.
 
-views -> drawn -> maps -> readings -> training -> curves. What a stage made lies in OUT; a run that
-was stopped goes on behind the last finished stage.
+views -> drawn -> text tower -> maps -> readings -> training -> curves. What a stage made lies in
+OUT; a run that was stopped goes on behind the last finished stage.
 """
 
 import dataclasses
@@ -20,9 +20,12 @@ from lensctl.errors import UsageError
 from lensctl.models.interface import Floats
 from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.lens import FILE as MAPS
+from lensctl.models.mini.text_tower import FILE as TEXT
+from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
 from lensctl_training.mini.build import make_maps, write_card, write_maps
 from lensctl_training.mini.calibrate import score_curves
+from lensctl_training.mini.distil import DistilConfig, distil
 from lensctl_training.mini.drawn import Drawings, embed_drawn
 from lensctl_training.mini.instructions import Instructions
 from lensctl_training.mini.train import (
@@ -50,7 +53,8 @@ class LensRecipe:
         about: what it is for, and what it needs.
         licence: of the trained weights.
         threads: of torch; the weights are the same only for the same number.
-        training: the run.
+        text: the run that makes the text tower.
+        training: the run that makes the fusion.
     """
 
     name: str
@@ -58,6 +62,7 @@ class LensRecipe:
     about: str = ""
     licence: str = ""
     threads: int = 1
+    text: DistilConfig = field(default_factory=DistilConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -83,8 +88,11 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
     model.mkdir(exist_ok=True)
     views = _kept(out / VIEWS, lambda: {"views": embed_views()})["views"]
     drawings = Drawings(**_kept(out / DRAWN, lambda: vars(embed_drawn())))
+    if not (model / TEXT).is_file():
+        print(f"{TEXT} ...", file=sys.stderr)
+        distil(recipe.text, model / TEXT, out)
     if not (model / MAPS).is_file():
-        write_maps(make_maps(views, drawings), model)
+        write_maps(make_maps(views, drawings, TextTower(model / TEXT)), model)
     lens, words = open_lens(model)
     taught = Instructions(views, drawings, lens.classifier, recipe.training.seed)
     readings = _kept(out / READINGS, lambda: read(words, taught.texts))

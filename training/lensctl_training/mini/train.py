@@ -18,13 +18,9 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import LAYOUT, WeightFile
 from lensctl.models.mini.info import DATA
 from lensctl.models.mini.lens import FILE, Lens
-from lensctl.models.mini.packages import (
-    IMAGE_WEIGHTS,
-    TEXT_VOCABULARY,
-    TEXT_WEIGHTS,
-    verified,
-)
+from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
 from lensctl.models.mini.tensors import TensorFile
+from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
 from lensctl_training.mini.fusion import FusionHead, as_targets, fit_choice, fit_operators
@@ -126,7 +122,7 @@ def batch_loss(head: FusionHead, bank: Bank, batch: Batch, config: TrainingConfi
 def open_lens(folder: Path = DATA) -> tuple[Lens, Words]:
     """The maps that the fusion stands on, without a fusion."""
     maps = TensorFile(folder / FILE)
-    words = Words(maps, TextTower(verified(TEXT_WEIGHTS), verified(TEXT_VOCABULARY)))
+    words = Words(maps, TextTower(folder / TEXT))
     return Lens(maps, WeightFile(verified(IMAGE_WEIGHTS), DATA / LAYOUT), words), words
 
 

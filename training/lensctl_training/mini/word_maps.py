@@ -1,4 +1,4 @@
-"""The maps from words to classes: WordNet and the classes' texts, embedded.
+"""The maps from words to classes: WordNet, the classes' texts and what is seen as what, embedded.
 
 Timm lists which synsets ImageNet's 21,841 pictured categories are; WordNet gives their texts and
 ancestors. Synsets that share nothing but abstract ancestors with every class are left out: they
@@ -14,12 +14,18 @@ import numpy as np
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.text_tower import TextTower
-from lensctl.models.mini.words import CLASSES, INT8_SCALE, unit
+from lensctl.models.mini.words import CLASSES, INT8_SCALE, bare, unit
+from lensctl_training.mini.seen_as import class_names, read_seen_as
 from lensctl_training.mini.wordnet import Synset, ancestors, load_nouns
 
 LEAST_LIKENESS = 0.5
 """Lin's likeness to the nearest class, below which a synset is left out."""
 BASIS = 256
+SEEN_CLASSES = 16
+"""Kept of a name's classes: the largest shares."""
+SEEN_EXPONENT = 0.5
+"""Of the shares, as the keys of photos are damped probabilities."""
+SHARE_SCALE = 255.0
 UNSHARED = "no ancestor"
 """A node above no class, which fills up the rows of ancestors."""
 
@@ -113,6 +119,23 @@ def text_maps(tree: Tree, nouns: dict[str, Synset], text: TextTower) -> dict[str
     }
 
 
+def seen_maps(
+    tree: Tree, nouns: dict[str, Synset], text: TextTower, mean: Floats, basis: Floats
+) -> dict[str, np.ndarray]:
+    """Names of things, placed as the synsets are, and the classes that they are seen as."""
+    seen = read_seen_as(class_names([nouns[one] for one in tree.classes], nouns))
+    lines, line_of = np.unique(seen.shares, axis=0, return_inverse=True)
+    largest = np.argsort(-lines, axis=1, kind="stable")[:, :SEEN_CLASSES]
+    shares = np.take_along_axis(lines, largest, axis=1) ** SEEN_EXPONENT
+    names = unit(text.encode([bare(name) for name in seen.names]) - mean)
+    return {
+        "seen_names": _int8(unit(names @ basis)),
+        "seen_lines": line_of.reshape(-1).astype(np.int16),
+        "seen_classes": largest.astype(np.int16),
+        "seen_shares": np.round(shares * SHARE_SCALE).astype(np.uint8),
+    }
+
+
 def gloss_form(synset: Synset) -> str:
     """A name and what it means."""
     return f"{synset.lemmas[0]}: {synset.gloss}"
@@ -138,4 +161,6 @@ def make_word_maps(text: TextTower) -> dict[str, np.ndarray]:
     """All tensors of the words' side, by name."""
     nouns = load_nouns()
     tree = make_tree(nouns)
-    return tree_maps(tree) | text_maps(tree, nouns, text)
+    texts = text_maps(tree, nouns, text)
+    mean, basis = (texts[name].astype(np.float32) for name in ("text_mean", "synset_basis"))
+    return tree_maps(tree) | texts | seen_maps(tree, nouns, text, mean, basis)

@@ -1,0 +1,94 @@
+"""What the image network says when it is shown something: written by hand, in `seen_as/`.
+
+A line names a thing, its synonyms behind bars, and the classes that an ImageNet classifier would
+give a hundred varied photographs of it, with their shares:
+
+    windmill | windmills: lighthouse 25, water tower 20, barn 12
+
+WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. The lines were
+written from general knowledge of things and of such classifiers, domain by domain, without sight of
+a benchmark's pictures or list of names; no line was fitted to a picture.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lensctl.models.interface import Floats
+from lensctl.models.mini.words import CLASSES
+from lensctl_training.mini.wordnet import Synset
+
+FOLDER = Path(__file__).parent / "seen_as"
+
+
+@dataclass(frozen=True)
+class SeenAs:
+    """N names.
+
+    Args:
+        names: each once, in the order of the files.
+        shares: (N, 1000), rows that add to one.
+    """
+
+    names: list[str]
+    shares: Floats
+
+
+def class_names(classes: list[Synset], nouns: dict[str, Synset]) -> list[str]:
+    """A name for every class: its first lemma, with its parent's where two classes share it."""
+    counts = Counter(one.lemmas[0] for one in classes)
+    return [
+        name
+        if counts[name := one.lemmas[0]] == 1
+        else f"{name} ({nouns[one.parents[0]].lemmas[0]})"
+        for one in classes
+    ]
+
+
+def read_seen_as(classes: list[str], folder: Path = FOLDER) -> SeenAs:
+    """All files; a name that stands in several lines gets their mean.
+
+    Args:
+        classes: the 1000 names, see `class_names`.
+        folder: of the files.
+
+    Raises:
+        ValueError: a line names no class, or no share.
+    """
+    place = {name.lower(): row for row, name in enumerate(classes)}
+    found: dict[str, list[Floats]] = defaultdict(list)
+    for where, things, told in _lines(folder):
+        try:
+            shares = _shares(told, place)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        for thing in things:
+            found[thing].append(shares)
+    return SeenAs(list(found), np.stack([np.mean(rows, axis=0) for rows in found.values()]))
+
+
+def known_names(folder: Path = FOLDER) -> set[str]:
+    """Every name of every line."""
+    return {thing for _, things, _ in _lines(folder) for thing in things}
+
+
+def _lines(folder: Path) -> Iterator[tuple[str, list[str], str]]:
+    """Where a line stands, the names before its colon, what is told behind it."""
+    for path in sorted(folder.glob("*.txt")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                things, _, told = line.partition(":")
+                names = [thing.strip().lower() for thing in things.split("|")]
+                yield f"{path}, line {number}", names, told
+
+
+def _shares(told: str, place: dict[str, int]) -> Floats:
+    """(1000,) of "lighthouse 25, water tower 20"."""
+    shares = np.zeros(CLASSES, dtype=np.float32)
+    for part in told.split(","):
+        name, _, share = part.strip().rpartition(" ")
+        shares[place[name.lower()]] += int(share)
+    return shares / shares.sum()
