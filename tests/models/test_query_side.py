@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from lensctl.models.accelerator import cpu_flags
 from lensctl.models.convert.convert import Conversion, convert
 from lensctl.models.folder import ModelFolder
 from lensctl.models.verify import least_cosine
@@ -103,7 +104,8 @@ def test_bf16_weights_stay_close(folder: ModelFolder) -> None:
     assert coarse.precision == "bf16" and coarse.device == "cpu"
     embeddings = coarse.encode_images(pixels)
     assert embeddings.dtype == np.float32
-    assert not np.array_equal(embeddings, exact)
+    if cpu_flags() & {"avx512_bf16", "amx_bf16"}:  # elsewhere OpenVINO computes in float32
+        assert not np.array_equal(embeddings, exact)
     assert least_cosine(embeddings, exact) > 0.999
 
 

@@ -120,13 +120,11 @@ class Words:
         votes = np.zeros((len(placed), CLASSES), dtype=np.float32)
         for row, one in enumerate(SEEN_SHARPNESS * placed @ names.T):
             nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
-            lines = self._tensors["seen_lines"][nearest]
-            shares = unit(self._tensors["seen_shares"][lines].astype(np.float32))
-            np.add.at(
-                votes[row],
-                self._tensors["seen_classes"][lines],
-                softmax(one[nearest])[:, None] * shares,
-            )
+            for name, weight in zip(nearest, softmax(one[nearest]), strict=True):
+                line = self._tensors["seen_lines"][name]
+                own = slice(*self._tensors["seen_starts"][line : line + 2])
+                shares = self._tensors["seen_shares"][own].astype(np.float32)
+                votes[row, self._tensors["seen_classes"][own]] += weight * unit(shares)
         return votes
 
     def _synset_votes(self, placed: Floats) -> Floats:

@@ -5,6 +5,7 @@ give a hundred varied photographs of it, with their shares:
 
     windmill | windmills: lighthouse 25, water tower 20, barn 12
 
+The files in `specific/` came later: species, breeds, dishes, landmarks, particular objects.
 WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. The lines were
 written from general knowledge of things and of such classifiers, domain by domain, without sight of
 a benchmark's pictures or list of names; no line was fitted to a picture.
@@ -60,7 +61,7 @@ def read_seen_as(classes: list[str], folder: Path = FOLDER) -> SeenAs:
     """
     place = {name.lower(): row for row, name in enumerate(classes)}
     found: dict[str, list[Floats]] = defaultdict(list)
-    for where, things, told in _lines(folder):
+    for where, things, told in _lines(sorted(folder.rglob("*.txt"))):
         try:
             shares = _shares(told, place)
         except (KeyError, ValueError) as error:
@@ -71,13 +72,14 @@ def read_seen_as(classes: list[str], folder: Path = FOLDER) -> SeenAs:
 
 
 def known_names(folder: Path = FOLDER) -> set[str]:
-    """Every name of every line."""
-    return {thing for _, things, _ in _lines(folder) for thing in things}
+    """Every name of the general files, which the text tower is taught with; not of `specific/`."""
+    files = sorted(folder.glob("*.txt"))
+    return {thing for _, things, _ in _lines(files) for thing in things}
 
 
-def _lines(folder: Path) -> Iterator[tuple[str, list[str], str]]:
+def _lines(files: list[Path]) -> Iterator[tuple[str, list[str], str]]:
     """Where a line stands, the names before its colon, what is told behind it."""
-    for path in sorted(folder.glob("*.txt")):
+    for path in files:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip() and not line.startswith("#"):
                 things, _, told = line.partition(":")

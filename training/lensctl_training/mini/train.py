@@ -37,6 +37,8 @@ class TrainingConfig:
         decay: weight decay, which pulls the residual back to the sum.
         noise: deviation added to every entry of a sentence vector, against learning by heart.
         temperature: of the loss.
+        kind_temperature: of the loss of kinds, which have many right answers; a low one makes the
+            query flee its own photo, and its siblings with it.
         seed: of everything drawn.
         portions: what a batch holds.
     """
@@ -46,6 +48,7 @@ class TrainingConfig:
     decay: float = 0.05
     noise: float = 0.03
     temperature: float = 0.05
+    kind_temperature: float = 0.05
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
 
@@ -98,7 +101,11 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
         optimiser, config.rate, total_steps=config.steps, pct_start=0.1
     )
     for step in range(config.steps):
-        losses = [batch_loss(head, bank, batch, config) for batch in drawn.draw(config.portions)]
+        temperatures = config.temperature, config.temperature, config.kind_temperature
+        losses = [
+            batch_loss(head, bank, batch, config.noise, temperature)
+            for batch, temperature in zip(drawn.draw(config.portions), temperatures, strict=True)
+        ]
         loss = torch.stack(losses).mean()
         optimiser.zero_grad()
         loss.backward()
@@ -110,13 +117,15 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
     return head.eval()
 
 
-def batch_loss(head: FusionHead, bank: Bank, batch: Batch, config: TrainingConfig) -> Tensor:
+def batch_loss(
+    head: FusionHead, bank: Bank, batch: Batch, noise: float, temperature: float
+) -> Tensor:
     """Of one family."""
     sentences = bank.sentences[batch.texts]
-    heard = sentences + config.noise * torch.randn(sentences.shape)
+    heard = sentences + noise * torch.randn(sentences.shape)
     queries = head(*bank.photos(batch.queries), heard, bank.votes[batch.texts])
     gallery = as_targets(*bank.photos(batch.gallery))
-    return contrastive_loss(queries, gallery, torch.from_numpy(batch.mask()), config.temperature)
+    return contrastive_loss(queries, gallery, torch.from_numpy(batch.mask()), temperature)
 
 
 def open_lens(folder: Path = DATA) -> tuple[Lens, Words]:

@@ -15,14 +15,14 @@ import numpy as np
 from lensctl.models.interface import Floats
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import CLASSES, INT8_SCALE, bare, unit
-from lensctl_training.mini.seen_as import class_names, read_seen_as
-from lensctl_training.mini.wordnet import Synset, ancestors, load_nouns
+from lensctl_training.mini.seen_as import SeenAs, class_names, read_seen_as
+from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 
 LEAST_LIKENESS = 0.5
 """Lin's likeness to the nearest class, below which a synset is left out."""
 BASIS = 256
-SEEN_CLASSES = 16
-"""Kept of a name's classes: the largest shares."""
+BROAD, BROAD_SHARE = 5, 0.5
+"""Classes below a name in WordNet from which they all get a share, and that share."""
 SEEN_EXPONENT = 0.5
 """Of the shares, as the keys of photos are damped probabilities."""
 SHARE_SCALE = 255.0
@@ -124,16 +124,33 @@ def seen_maps(
 ) -> dict[str, np.ndarray]:
     """Names of things, placed as the synsets are, and the classes that they are seen as."""
     seen = read_seen_as(class_names([nouns[one] for one in tree.classes], nouns))
-    lines, line_of = np.unique(seen.shares, axis=0, return_inverse=True)
-    largest = np.argsort(-lines, axis=1, kind="stable")[:, :SEEN_CLASSES]
-    shares = np.take_along_axis(lines, largest, axis=1) ** SEEN_EXPONENT
+    lines, line_of = np.unique(_broadened(seen, tree), axis=0, return_inverse=True)
+    codes = np.round(lines**SEEN_EXPONENT * SHARE_SCALE).astype(np.uint8)
+    told, classes = np.nonzero(codes)
     names = unit(text.encode([bare(name) for name in seen.names]) - mean)
     return {
         "seen_names": _int8(unit(names @ basis)),
         "seen_lines": line_of.reshape(-1).astype(np.int16),
-        "seen_classes": largest.astype(np.int16),
-        "seen_shares": np.round(shares * SHARE_SCALE).astype(np.uint8),
+        "seen_starts": np.searchsorted(told, np.arange(len(lines) + 1)),
+        "seen_classes": classes.astype(np.int16),
+        "seen_shares": codes[told, classes],
     }
+
+
+def _broadened(seen: SeenAs, tree: Tree) -> Floats:
+    """A line names a few of the dogs; what has many classes below it in WordNet means them all."""
+    senses, classes = first_senses(), {one: row for row, one in enumerate(tree.classes)}
+    below: dict[str, list[int]] = {}
+    for one, row in classes.items():
+        for node in tree.above[one]:
+            below.setdefault(node, []).append(row)
+    shares = seen.shares.copy()
+    for row, name in enumerate(seen.names):
+        kinds = below.get(senses.get(name, ""), [])
+        if len(kinds) >= BROAD:
+            shares[row] *= 1 - BROAD_SHARE
+            shares[row, kinds] += BROAD_SHARE / len(kinds)
+    return shares
 
 
 def gloss_form(synset: Synset) -> str:
