@@ -48,7 +48,7 @@ class TrainingConfig:
     decay: float = 0.05
     noise: float = 0.03
     temperature: float = 0.05
-    kind_temperature: float = 0.05
+    kind_temperature: float = 0.1
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
 
