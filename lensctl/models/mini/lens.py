@@ -67,7 +67,8 @@ class Lens:
 
     def make_targets(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, D) unit."""
-        return _as_targets(self.blocks(embeddings))
+        with suited_to(len(embeddings)):
+            return _as_targets(self.blocks(embeddings))
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, T) unit: the meaning block alone."""

@@ -108,17 +108,17 @@ class Words:
 
     def _lemma_votes(self, named: Floats) -> Floats:
         """A class is voted for by all its lemmas together."""
-        lemmas = self._half("lemmas") / INT8_SCALE
-        likeness = softmax(CLASS_SHARPNESS * named @ lemmas.T)
+        lemmas = self._half("lemmas")
+        likeness = softmax(CLASS_SHARPNESS / INT8_SCALE * named @ lemmas.T)
         votes = np.zeros((CLASSES, len(named)), dtype=np.float32)
         np.add.at(votes, self._tensors["lemma_classes"], likeness.T)
         return votes.T
 
     def _seen_votes(self, placed: Floats) -> Floats:
         """By the names nearest to (N, 256) texts, with the classes of each name's line."""
-        names = self._half("seen_names") / INT8_SCALE
+        names = self._half("seen_names")
         votes = np.zeros((len(placed), CLASSES), dtype=np.float32)
-        for row, one in enumerate(SEEN_SHARPNESS * placed @ names.T):
+        for row, one in enumerate(SEEN_SHARPNESS / INT8_SCALE * placed @ names.T):
             nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
             for name, weight in zip(nearest, softmax(one[nearest]), strict=True):
                 line = self._tensors["seen_lines"][name]
@@ -128,9 +128,9 @@ class Words:
         return votes
 
     def _synset_votes(self, placed: Floats) -> Floats:
-        synsets = self._half("synsets") / INT8_SCALE
+        synsets = self._half("synsets")
         rows = []
-        for one in SYNSET_SHARPNESS * placed @ synsets.T:
+        for one in SYNSET_SHARPNESS / INT8_SCALE * placed @ synsets.T:
             nearest = np.argpartition(one, -NEAREST)[-NEAREST:]
             rows.append(softmax(one[nearest]) @ self._relatives(nearest))
         return np.stack(rows) if rows else np.zeros((0, CLASSES), dtype=np.float32)
