@@ -47,7 +47,7 @@ def test_every_line_that_is_shipped_can_be_read():
 
 
 def test_a_thing_that_is_no_class_votes_for_what_it_looks_like(query_side):
-    """WordNet puts a windmill beside mills, and a beach hut nowhere."""
+    """WordNet puts a windmill beside mills."""
     lighthouse, snowmobile = 437, 802
     votes = query_side.encode_texts(["a windmill"])[0]
     assert lighthouse in np.argsort(votes)[::-1][:8]

@@ -2,7 +2,7 @@
 
 Importing the packages would pull torch in, so their files are located through their installation
 records alone. A file is hashed before its first use; the result is remembered by path, size and
-modification time, as hashing 24 MB takes 0.03 s of every query.
+modification time, as hashing 25 MB takes 0.02 s of every query.
 """
 
 import hashlib

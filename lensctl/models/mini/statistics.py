@@ -48,7 +48,7 @@ def _measure_one(rgb: Floats) -> Floats:
 def _cell_means(planes: Floats, cells: int) -> Floats:
     """(..., S, S) -> (..., cells, cells).
 
-    Sums, not products with averaging matrices, which take half the time alone; but OpenBLAS would
+    Sums, not products with averaging matrices, which are a little faster alone; but OpenBLAS would
     divide each among all cores, and its waiting threads held up the batches that are encoded there.
     """
     for axis in (-2, -1):

@@ -1,7 +1,7 @@
 """BERT's uncased WordPiece tokenization, from a list of pieces.
 
 The `tokenizers` library does the same; importing it and reading its JSON takes 80 ms where
-a list of pieces takes a few, and a query runs in a fresh process. The tests compare the two.
+a list of pieces takes 8, and a query runs in a fresh process. The tests compare the two.
 Source: Devlin et al. 2019, and Wu et al. 2016 for WordPiece's greedy longest match.
 """
 
