@@ -5,7 +5,8 @@
 Encoding: pixels of one batch through the bare tower with average pooling, and through the whole
 encoder. Query: a photo's embedding and an instruction to a query, against the two things that are
 needed without a trained lens: reading the words, and adding them to the photo's target. Opening:
-the trained lens's file, read and widened to float32. Medians; run on a quiet machine.
+the trained lens's file, read and widened to float32. Medians, what is compared in turn; run on a
+quiet machine.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from statistics import median
 
 import numpy as np
 
+from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
 from lensctl.models.mini import open_mini
 from lensctl.models.mini.fusion import FILE, Fusion
@@ -26,23 +28,26 @@ from lensctl.models.mini.tensors import TensorFile
 INSTRUCTION = "the same in black and white"
 
 
-def milliseconds(run: Callable[[], object], runs: int) -> float:
-    """The median of several runs after one that does not count."""
-    run()
-    spent = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        run()
-        spent.append(1000 * (time.perf_counter() - start))
-    return median(spent)
+def milliseconds(runs: int, *calls: Callable[[], object]) -> list[float]:
+    """The medians of several calls, each in turn with the others, after one that does not count."""
+    spent: list[list[float]] = [[] for _ in calls]
+    for _ in range(1 + runs):
+        for row, call in zip(spent, calls, strict=True):
+            start = time.perf_counter()
+            call()
+            row.append(1000 * (time.perf_counter() - start))
+    return [median(row[1:]) for row in spent]
 
 
 def encode_times(side: MiniSide, pixels: Floats, runs: int) -> tuple[float, float]:
     """A photo through the bare tower, and through the encoder."""
     side.encode_images(pixels)
     tower = side.encode_images.tower
-    bare = milliseconds(lambda: tower.feature_map(pixels).mean(axis=(2, 3)), runs)
-    whole = milliseconds(lambda: side.encode_images(pixels), runs)
+    bare, whole = milliseconds(
+        runs,
+        lambda: tower.feature_map(pixels).mean(axis=(2, 3)),
+        lambda: side.encode_images(pixels),
+    )
     return bare / len(pixels), whole / len(pixels)
 
 
@@ -52,13 +57,16 @@ def query_times(side: MiniSide, runs: int) -> tuple[float, float]:
     embedding = rng.random((1, side.info.embedding_dim), dtype=np.float32)
 
     def plain_sum() -> Floats:
-        queries = side.make_targets(embedding)
-        _, votes = side.words.read([INSTRUCTION])
-        queries[:, : votes.shape[1]] += votes
+        with suited_to(1):
+            queries = side.make_targets(embedding)
+            _, votes = side.words.read([INSTRUCTION])
+            queries[:, : votes.shape[1]] += votes
         return queries / np.linalg.norm(queries)
 
-    summed = milliseconds(plain_sum, runs)
-    return summed, milliseconds(lambda: side.make_queries(embedding, [INSTRUCTION]), runs)
+    summed, trained = milliseconds(
+        runs, plain_sum, lambda: side.make_queries(embedding, [INSTRUCTION])
+    )
+    return summed, trained
 
 
 def main() -> None:
@@ -71,7 +79,7 @@ def main() -> None:
     pixels = np.random.default_rng(0).random((arguments.batch, 3, 260, 260), dtype=np.float32)
     bare, whole = encode_times(side, pixels, arguments.runs)
     summed, trained = query_times(side, arguments.runs)
-    opened = milliseconds(lambda: Fusion(TensorFile(DATA / FILE)), arguments.runs)
+    [opened] = milliseconds(arguments.runs, lambda: Fusion(TensorFile(DATA / FILE)))
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
     more = 100 * (whole / bare - 1)
     print(f"encode a photo: bare {bare:.2f} ms, mini {whole:.2f} ms (+{more:.1f} %)")

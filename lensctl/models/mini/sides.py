@@ -51,7 +51,7 @@ class Encoder:
         """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
         features = self.tower.feature_map(pixels).mean(axis=(2, 3))
-        light = statistics.measure(pixels * np.float32(STD / 255) + np.float32(MEAN / 255))
+        light = statistics.measure(pixels, STD / 255, MEAN / 255)
         return np.concatenate([features, light], axis=1)
 
 

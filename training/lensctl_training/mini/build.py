@@ -95,7 +95,8 @@ def write_maps(maps: dict[str, np.ndarray], folder: Path = DATA) -> None:
 def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None:
     """Widths, fingerprints and score curves of the folder's maps and fusion."""
     encoder = hashlib.sha256(IMAGE_WEIGHTS.sha256.encode())
-    encoder.update(repr((PREPROCESSING, statistics.WIDTH, statistics.SMALL)).encode())
+    form = statistics.VERSION, statistics.WIDTH, statistics.SMALL
+    encoder.update(repr((PREPROCESSING, form)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
     lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS)).encode())
     for name in (TEXT, FILE, FUSION):
