@@ -10,12 +10,15 @@ from lensctl_training.mini.build import names_to_keys
 from lensctl_training.mini.drawn import Drawings, name_of, on_white
 from lensctl_training.mini.instructions import (
     IMAGINED_VIEWS,
+    KIN,
+    NEIGHBOURS,
     PER_CLASS,
     Instructions,
     Portions,
     imagine,
 )
 from lensctl_training.mini.photo_edits import EDITS
+from lensctl_training.mini.views import CROPS
 from lensctl_training.mini.word_maps import make_tree, tree_maps
 from lensctl_training.mini.wordnet import DICTIONARY, load_nouns
 
@@ -42,11 +45,21 @@ def test_an_imagined_embedding_is_of_its_class(views, classifier):
     imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0]
     matrix, bias = classifier
     logits = imagined[:, :FEATURES] @ matrix + bias
-    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), PER_CLASS)]
+    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), PER_CLASS + KIN)]
     rank = (logits > own[:, None]).sum(axis=1)
     assert (rank == 0).mean() > 0.6
     assert (rank < 5).mean() > 0.9
     assert imagined[:, :FEATURES].min() >= 0
+
+
+def test_relatives_are_imagined_from_crops_of_one_photo(embeddings, classifier):
+    crops = np.repeat(embeddings[:2], 1 + CROPS, axis=0)
+    views = np.repeat(crops[:, None], 1 + len(EDITS), axis=1)
+    imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0, FEATURES:]
+    light = imagined.reshape(1000, PER_CLASS + KIN, -1)[:NEIGHBOURS]
+    strangers, relatives = light[:, :PER_CLASS], light[:, PER_CLASS:]
+    np.testing.assert_array_equal(relatives, np.broadcast_to(relatives[:1], relatives.shape))
+    assert (strangers != strangers[:1]).any()
 
 
 def test_every_edit_changes_a_photo_and_has_wordings_of_its_own(photos):
@@ -67,13 +80,13 @@ def drawings(embeddings):
     return Drawings(names, np.array([0, 1, 0, 1]), embeddings)
 
 
-SMALL = Portions(photos=2, edits=5, subjects=8, drawn=0.25, groups=6, siblings=3)
+SMALL = Portions(photos=2, edits=5, subjects=8, drawn=0.25, groups=6, siblings=3, kin=0.5, beyond=8)
 
 
 @needs_wordnet
 def test_batches_hold_what_their_texts_ask_for(views, drawings, classifier):
     taught = Instructions(views, drawings, classifier, seed=3)
-    edits, subjects, kinds = taught.draw(SMALL)
+    edits, subjects, kinds, _ = taught.draw(SMALL)
     asked = taught.edits_asked()
     for query, text, (place,) in zip(edits.queries, edits.texts, edits.right, strict=True):
         assert edits.gallery[place] == query + asked[text] > query
@@ -89,6 +102,17 @@ def test_batches_hold_what_their_texts_ask_for(views, drawings, classifier):
         answers = [batch.gallery[place] for right in batch.right for place in right]
         imagined = [row - first for row in answers if row < drawn]
         assert imagined and all(row % IMAGINED_VIEWS == 0 for row in imagined)
+
+
+@needs_wordnet
+def test_what_cannot_be_done_is_answered_by_the_picture_itself(views, drawings, classifier):
+    taught = Instructions(views, drawings, classifier, seed=3)
+    beyond = taught.draw(SMALL)[3]
+    assert len(beyond.queries) == 8
+    for query, text, (place,) in zip(beyond.queries, beyond.texts, beyond.right, strict=True):
+        assert beyond.gallery[place] == query
+        assert taught.edits_asked()[text] == 1 + len(EDITS)
+        assert "{" not in taught.texts[text]
 
 
 @needs_wordnet

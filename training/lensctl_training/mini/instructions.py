@@ -1,12 +1,14 @@
 """What `mini`'s lens is taught: batches of queries before a gallery that holds their answers.
 
-Three families, mixed in every batch:
+Four families, mixed in every batch:
 
 - *edits*: a photo and what is to be done to it; right is the photo so edited, and the gallery holds
   the photo itself and all its other edits.
 - *subject*: any picture and the name of a thing; right is that thing as it is, like the query, and
   not its edited copies: who changes the subject keeps the light.
 - *kind*: a picture and "another kind of fruit"; right are siblings as they are, not this one.
+- *beyond*: a picture and what `mini` cannot do ("move the cup to the left"); right is the picture
+  itself, so that such words leave the query with pictures like it.
 
 Things are the network's 1000 classes, imagined (a photo's features are pushed along the
 classifier's direction until the class leads), and the names of freely licensed drawn pictures.
@@ -24,13 +26,18 @@ from lensctl.models.mini.image_tower import FEATURES
 from lensctl.models.mini.words import CLASSES
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.photo_edits import EDITS, wordings
+from lensctl_training.mini.views import CROPS
 from lensctl_training.mini.word_maps import gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 
 T = TypeVar("T")
 
 FEWEST_SIBLINGS, MOST_SIBLINGS = 3, 150
-PER_CLASS = 2
+PER_CLASS, KIN = 2, 2
+"""Imagined pictures of every class: from any photos, and from photos that its relatives share."""
+NEIGHBOURS = 15
+"""Classes, in ImageNet's order, that are imagined from crops of one photo: birds are photographed
+before the sky, and look alike beyond what makes them birds."""
 IMAGINED_VIEWS = 4
 """Of each imagined picture: as it is, and after some edits."""
 MARGINS = (0.5, 7.0)
@@ -54,6 +61,8 @@ class Portions:
         drawn: share of subjects and groups that are drawn instead of imagined.
         groups: of siblings.
         siblings: shown, of each group.
+        kin: share of groups whose pictures are alike beyond their kind.
+        beyond: pictures that are asked for what cannot be done.
     """
 
     photos: int = 12
@@ -62,6 +71,8 @@ class Portions:
     drawn: float = 0.0
     groups: int = 14
     siblings: int = 4
+    kin: float = 0.25
+    beyond: int = 32
 
 
 @dataclass
@@ -152,6 +163,13 @@ class Instructions:
             self._kind_groups(nouns, dict(zip(tree.classes, self._classes, strict=True))),
             self._kind_groups(nouns, _known(drawn)),
         ]
+        names = [nouns[one].lemmas[0] for one in tree.classes]
+        forms = wordings()["beyond"]["train"]
+        self._beyond_any = self._add(form.format(naming.choice(names)) for form in forms)
+        self._beyond = [
+            self._add(form.format(name) for form in naming.choice(forms, WORDED, replace=False))
+            for name in names
+        ]
 
     def _kind_groups(self, nouns: dict[str, Synset], things: dict[str, Thing]) -> list[Kind]:
         """Ancestors that are above some, but not too many, of the things, which are synsets."""
@@ -174,11 +192,11 @@ class Instructions:
     def _class_things(self, synsets: Sequence[Synset], fixed: np.random.Generator) -> list[Thing]:
         things, row = [], self.views * self.photos
         for synset in synsets:
-            starts = [row + IMAGINED_VIEWS * one for one in range(PER_CLASS)]
+            starts = [row + IMAGINED_VIEWS * one for one in range(PER_CLASS + KIN)]
             pictures = [range(start, start + IMAGINED_VIEWS) for start in starts]
             named = [synset.lemmas[0], gloss_form(synset), *_named(synset.lemmas[0], fixed)]
             things.append(Thing(pictures, self._add(named)))
-            row += IMAGINED_VIEWS * PER_CLASS
+            row += IMAGINED_VIEWS * (PER_CLASS + KIN)
         return things
 
     def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> dict[str, Thing]:
@@ -192,15 +210,25 @@ class Instructions:
         }
 
     def edits_asked(self) -> npt.NDArray[np.int64]:
-        """(T,): which edit each text asks for, counted from 1; 0 where it asks for none."""
+        """(T,): which edit each text asks for, counted from 1; 0 where it asks for none.
+
+        What cannot be done counts as one more edit, which changes nothing.
+        """
         edits = np.zeros(len(self.texts), dtype=np.int64)
         for number, texts in enumerate(self._edit_texts, 1):
             edits[texts.start : texts.stop] = number
+        for texts in (self._beyond_any, *self._beyond):
+            edits[texts.start : texts.stop] = 1 + len(self._edit_texts)
         return edits
 
     def draw(self, portions: Portions) -> list[Batch]:
         """One batch of each family, each before a gallery of its own."""
-        return [self._edits(portions), self._subjects(portions), self._kinds(portions)]
+        return [
+            self._edits(portions),
+            self._subjects(portions),
+            self._kinds(portions),
+            self._beyonds(portions),
+        ]
 
     def _edits(self, portions: Portions) -> Batch:
         batch = Batch()
@@ -229,17 +257,33 @@ class Instructions:
         drawn = round(portions.drawn * portions.groups)
         for groups, number in zip(self._groups, (portions.groups - drawn, drawn), strict=True):
             for one in self._rng.choice(len(groups), min(number, len(groups)), replace=False):
-                self._ask_for_siblings(batch, groups[one], portions.siblings)
+                kin = bool(self._rng.random() < portions.kin)
+                self._ask_for_siblings(batch, groups[one], portions.siblings, kin=kin)
         return batch
 
-    def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int) -> None:
+    def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int, *, kin: bool) -> None:
         number = min(siblings, len(kind.things))
         chosen = self._rng.choice(len(kind.things), number, replace=False)
-        pictures = [self._pick(kind.things[one].pictures) for one in chosen]
+        place = PER_CLASS + int(self._rng.integers(KIN))
+        pictures = [
+            shown[place] if kin and place < len(shown) else self._pick(shown[:PER_CLASS])
+            for shown in (kind.things[one].pictures for one in chosen)
+        ]
         shown = [batch.show(picture) for picture in pictures]
         for own, picture in enumerate(pictures[: number - 1]):
             right = [shown[other][0] for other in range(number) if other != own]
             batch.ask(picture[0], self._pick(kind.texts), right)
+
+    def _beyonds(self, portions: Portions) -> Batch:
+        """Half of them imagined pictures and their names, half any pictures."""
+        batch = Batch()
+        for one in self._rng.choice(len(self._classes), portions.beyond // 2, replace=False):
+            places = batch.show(self._pick(self._classes[one].pictures))
+            batch.ask(batch.gallery[places[0]], self._pick(self._beyond[one]), places[:1])
+        for _ in range(portions.beyond // 2):
+            places = batch.show(self._any_views())
+            batch.ask(batch.gallery[places[0]], self._pick(self._beyond_any), places[:1])
+        return batch
 
     def _any_views(self) -> list[int]:
         """A photo or an imagined picture, as it is and after some edits, or a drawing."""
@@ -255,19 +299,29 @@ class Instructions:
 
 
 def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
-    """(P, V, E) -> (1000 * PER_CLASS, IMAGINED_VIEWS, E): pushed until each class leads."""
+    """(P, V, E) -> (1000 * (PER_CLASS + KIN), IMAGINED_VIEWS, E): pushed until each class leads."""
     matrix, bias = classifier
     found = []
-    for named in np.repeat(np.arange(CLASSES), PER_CLASS):
-        edits = 1 + rng.choice(views.shape[1] - 1, IMAGINED_VIEWS - 1, replace=False)
-        photo = views[rng.integers(len(views)), [0, *edits]].copy()
-        logits = photo[0, :FEATURES] @ matrix + bias
-        direction = matrix[:, named] - matrix.mean(axis=1)
-        lead = logits.max() - logits[named] + rng.uniform(*MARGINS)
-        photo[:, :FEATURES] += lead / np.square(direction).sum() * direction
-        photo[:, :FEATURES] = photo[:, :FEATURES].clip(0, ACTIVATION_CAP)
-        found.append(photo)
+    for named, photo in enumerate(_grounds(len(views), rng)):
+        for row in photo:
+            edits = 1 + rng.choice(views.shape[1] - 1, IMAGINED_VIEWS - 1, replace=False)
+            picture = views[row, [0, *edits]].copy()
+            logits = picture[0, :FEATURES] @ matrix + bias
+            direction = matrix[:, named] - matrix.mean(axis=1)
+            lead = logits.max() - logits[named] + rng.uniform(*MARGINS)
+            picture[:, :FEATURES] += lead / np.square(direction).sum() * direction
+            picture[:, :FEATURES] = picture[:, :FEATURES].clip(0, ACTIVATION_CAP)
+            found.append(picture)
     return np.stack(found).astype(np.float32)
+
+
+def _grounds(photos: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(1000, PER_CLASS + KIN): the photos or crops, of P, from which pictures are imagined."""
+    pieces = min(1 + CROPS, photos)
+    anything = rng.integers(photos, size=(CLASSES, PER_CLASS))
+    shared = rng.integers(photos // pieces, size=(CLASSES // NEIGHBOURS + 1, KIN))
+    crops = rng.integers(pieces, size=(CLASSES, KIN))
+    return np.hstack([anything, pieces * shared[np.arange(CLASSES) // NEIGHBOURS] + crops])
 
 
 def _framed(texts: Sequence[str], rng: np.random.Generator) -> list[str]:

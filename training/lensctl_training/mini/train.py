@@ -39,6 +39,7 @@ class TrainingConfig:
         temperature: of the loss.
         kind_temperature: of the loss of kinds, which have many right answers; a low one makes the
             query flee its own photo, and its siblings with it.
+        beyond_weight: of the loss of what cannot be done, beside the other three.
         seed: of everything drawn.
         portions: what a batch holds.
     """
@@ -49,6 +50,7 @@ class TrainingConfig:
     noise: float = 0.03
     temperature: float = 0.05
     kind_temperature: float = 0.1
+    beyond_weight: float = 0.3
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
 
@@ -85,10 +87,10 @@ def make_bank(lens: Lens, drawn: Instructions, readings: Mapping[str, Floats]) -
 def untrained(bank: Bank, drawn: Instructions) -> FusionHead:
     """Operators and choice fitted to all photos, edits and texts; gates at the vector sum."""
     light = bank.light[: drawn.photos * drawn.views].numpy()
-    return FusionHead(
-        fit_operators(light.reshape(drawn.photos, drawn.views, -1)),
-        fit_choice(bank.sentences.numpy(), drawn.edits_asked()),
-    )
+    fitted = fit_operators(light.reshape(drawn.photos, drawn.views, -1))
+    operators, biases = (np.concatenate([one, np.zeros_like(one[:1])]) for one in fitted)
+    choice = fit_choice(bank.sentences.numpy(), drawn.edits_asked())
+    return FusionHead((operators, biases), choice)
 
 
 def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> FusionHead:
@@ -100,20 +102,26 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, config.rate, total_steps=config.steps, pct_start=0.1
     )
+    usual = config.temperature
+    temperatures = usual, usual, config.kind_temperature, usual
+    weights = torch.tensor([1.0, 1.0, 1.0, config.beyond_weight])
     for step in range(config.steps):
-        temperatures = config.temperature, config.temperature, config.kind_temperature
-        losses = [
-            batch_loss(head, bank, batch, config.noise, temperature)
-            for batch, temperature in zip(drawn.draw(config.portions), temperatures, strict=True)
-        ]
-        loss = torch.stack(losses).mean()
+        losses = torch.stack(
+            [
+                batch_loss(head, bank, batch, config.noise, temperature)
+                for batch, temperature in zip(
+                    drawn.draw(config.portions), temperatures, strict=True
+                )
+            ]
+        )
+        loss = (losses * weights).sum() / weights.sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         if step % 100 == 0 or step == config.steps - 1:
-            told = "  ".join(f"{one.item():.3f}" for one in losses)
-            print(f"step {step:5d}  loss of edits, subject, kind: {told}", file=sys.stderr)
+            told = "  ".join(f"{one:.3f}" for one in losses.tolist())
+            print(f"step {step:5d}  loss of edits, subject, kind, beyond: {told}", file=sys.stderr)
     return head.eval()
 
 
