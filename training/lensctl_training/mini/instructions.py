@@ -71,7 +71,7 @@ class Portions:
     drawn: float = 0.0
     groups: int = 14
     siblings: int = 4
-    kin: float = 0.25
+    kin: float = 0.1
     beyond: int = 32
 
 

@@ -50,7 +50,7 @@ class TrainingConfig:
     noise: float = 0.03
     temperature: float = 0.05
     kind_temperature: float = 0.1
-    beyond_weight: float = 0.3
+    beyond_weight: float = 0.15
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
 
