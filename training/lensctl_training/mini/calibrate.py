@@ -3,8 +3,8 @@
 Matched and unmatched pairs are drawn in equal numbers; a logistic curve is fitted to each kind:
 
 - image: a photo and its edit, against a photo and another photo.
-- composed: queries of all three families as in training, each with its best answer, against each
-  with a picture that is no answer.
+- composed: queries of edits, subject and kind as in training, each with its best answer, against
+  each with a picture that is no answer.
 - text: fitted once, with `fit_curve`, on 124 labelled pictures of Debian's gcompris-qt-data (names
   against their pictures, and against others); imagined classes are too easy and gave a curve that
   calls one in ten wrong pictures a sure match.

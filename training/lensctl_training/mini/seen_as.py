@@ -5,7 +5,8 @@ give a hundred varied photographs of it, with their shares:
 
     windmill | windmills: lighthouse 25, water tower 20, barn 12
 
-The files in `specific/` came later: species, breeds, dishes, landmarks, particular objects.
+The files in `specific/` came later: species, breeds, dishes, landmarks, particular objects;
+those in `second/` are second opinions on some names, written without sight of the first.
 WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. The lines were
 written from general knowledge of things and of such classifiers, domain by domain, without sight of
 a benchmark's pictures or list of names; no line was fitted to a picture.
@@ -72,7 +73,7 @@ def read_seen_as(classes: list[str], folder: Path = FOLDER) -> SeenAs:
 
 
 def known_names(folder: Path = FOLDER) -> set[str]:
-    """Every name of the general files, which the text tower is taught with; not of `specific/`."""
+    """Every name of the general files, which the text tower is taught with; no folder's."""
     files = sorted(folder.glob("*.txt"))
     return {thing for _, things, _ in _lines(files) for thing in things}
 
