@@ -41,7 +41,6 @@ def milliseconds(runs: int, *calls: Callable[[], object]) -> list[float]:
 
 def encode_times(side: MiniSide, pixels: Floats, runs: int) -> tuple[float, float]:
     """A photo through the bare tower, and through the encoder."""
-    side.encode_images(pixels)
     tower = side.encode_images.tower
     bare, whole = milliseconds(
         runs,

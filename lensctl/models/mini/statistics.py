@@ -62,13 +62,13 @@ def _measure_one(room: _Room) -> Floats:
     for weight, plane in zip(_LUMA[1:], rgb[1:], strict=True):
         luma += np.multiply(plane, weight, out=room.one)
     thinned = rgb[:, ::4, ::4].reshape(3, -1)
-    chroma = thinned.max(axis=0) - thinned.min(axis=0)
-    tones = np.sort(luma[::4, ::4].ravel())
+    greatest, least = thinned.max(axis=0), thinned.min(axis=0)
+    chroma = greatest - least
     parts = (
         _cell_means(rgb, SMALL).ravel(),
         _cell_means(_detail(room), GRID).ravel(),
-        _hues(thinned, chroma),
-        _tones(tones),
+        _hues(thinned, greatest + least, chroma),
+        _tones(luma[::4, ::4]),
         _sharpness(room),
         _chroma(chroma),
     )
@@ -104,21 +104,25 @@ def _detail(room: _Room) -> Floats:
     return np.sqrt(room.one[:-1], out=room.one[:-1])[:, :-1]
 
 
-def _hues(small: Floats, chroma: Floats) -> Floats:
-    """(3, P) colours -> (12,) histogram of hue, each pixel weighing its chroma."""
+def _hues(small: Floats, ends: Floats, chroma: Floats) -> Floats:
+    """(3, P) colours -> (12,) histogram of hue, each pixel weighing its chroma.
+
+    `ends` (P,) are the sums of the greatest and the least channel.
+    """
     red, green, blue = small
-    nearer = 2 * red + 2 * green + 2 * blue > 3 * (small.max(axis=0) + small.min(axis=0))
+    nearer = 2 * red + 2 * green + 2 * blue > 3 * ends
     order = (red >= green) * 8 + (green >= blue) * 4 + (red >= blue) * 2 + nearer
     return np.sqrt(np.bincount(_SECTORS[order], chroma, minlength=HUES) / chroma.size)
 
 
 def _tones(luma: Floats) -> Floats:
-    """(P,), ascending -> percentiles, deviation, and the shares of near black and near white."""
-    places = np.array(_PERCENTILES) / 100 * (len(luma) - 1)
-    percentiles = np.interp(places, np.arange(len(luma)), luma)
-    black = np.searchsorted(luma, _DARK) / len(luma)
-    white = 1 - np.searchsorted(luma, _LIGHT, side="right") / len(luma)
-    return np.concatenate([percentiles, [luma.std(), black, white]])
+    """Percentiles of lightness, its deviation, and the shares of near black and near white."""
+    tones = np.sort(luma, axis=None)
+    places = np.array(_PERCENTILES) / 100 * (len(tones) - 1)
+    percentiles = np.interp(places, np.arange(len(tones)), tones)
+    black = np.searchsorted(tones, _DARK) / len(tones)
+    white = 1 - np.searchsorted(tones, _LIGHT, side="right") / len(tones)
+    return np.concatenate([percentiles, [tones.std(), black, white]])
 
 
 def _sharpness(room: _Room) -> Floats:
@@ -135,13 +139,11 @@ def _sharpness(room: _Room) -> Floats:
 def _edges(luma: Floats, scratch: Floats) -> float:
     """Mean of the absolute Laplacian inside an (H, W) plane."""
     height, width = luma.shape
-    line, edges = luma.ravel(), scratch.ravel()[: luma.size]
-    inner = edges[width:-width]
+    line = luma.ravel()
+    inner = scratch.ravel()[: (height - 2) * width]
     np.multiply(line[width:-width], 4, out=inner)
-    for neighbour in (line[: -2 * width], line[2 * width :]):
-        inner -= neighbour
-    inner -= line[width - 1 : -width - 1]
-    inner -= line[width + 1 : line.size - width + 1]
+    for first in (0, 2 * width, width - 1, width + 1):
+        inner -= line[first : first + inner.size]
     np.abs(inner, out=inner)
     columns = inner.reshape(height - 2, width).sum(axis=0)
     return float(columns[1:-1].sum() / ((height - 2) * (width - 2)))
