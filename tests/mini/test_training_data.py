@@ -9,8 +9,8 @@ from lensctl.models.mini.image_tower import FEATURES
 from lensctl_training.mini.build import names_to_keys
 from lensctl_training.mini.drawn import Drawings, name_of, on_white
 from lensctl_training.mini.instructions import (
+    IMAGINED,
     IMAGINED_VIEWS,
-    KIN,
     NEIGHBOURS,
     PER_CLASS,
     Instructions,
@@ -45,7 +45,7 @@ def test_an_imagined_embedding_is_of_its_class(views, classifier):
     imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0]
     matrix, bias = classifier
     logits = imagined[:, :FEATURES] @ matrix + bias
-    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), PER_CLASS + KIN)]
+    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), IMAGINED)]
     rank = (logits > own[:, None]).sum(axis=1)
     assert (rank == 0).mean() > 0.6
     assert (rank < 5).mean() > 0.9
@@ -56,7 +56,7 @@ def test_relatives_are_imagined_from_crops_of_one_photo(embeddings, classifier):
     crops = np.repeat(embeddings[:2], 1 + CROPS, axis=0)
     views = np.repeat(crops[:, None], 1 + len(EDITS), axis=1)
     imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0, FEATURES:]
-    light = imagined.reshape(1000, PER_CLASS + KIN, -1)[:NEIGHBOURS]
+    light = imagined.reshape(1000, IMAGINED, -1)[:NEIGHBOURS]
     strangers, relatives = light[:, :PER_CLASS], light[:, PER_CLASS:]
     np.testing.assert_array_equal(relatives, np.broadcast_to(relatives[:1], relatives.shape))
     assert (strangers != strangers[:1]).any()

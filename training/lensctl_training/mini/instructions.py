@@ -35,6 +35,7 @@ T = TypeVar("T")
 FEWEST_SIBLINGS, MOST_SIBLINGS = 3, 150
 PER_CLASS, KIN = 2, 2
 """Imagined pictures of every class: from any photos, and from photos that its relatives share."""
+IMAGINED = PER_CLASS + KIN
 NEIGHBOURS = 15
 """Classes, in ImageNet's order, that are imagined from crops of one photo: birds are photographed
 before the sky, and look alike beyond what makes them birds."""
@@ -106,10 +107,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class Thing:
-    """What has a name: its pictures, each a run of views, and the texts that name it."""
+    """What has a name.
 
-    pictures: list[range]
+    Args:
+        own: its pictures, each a run of views.
+        shared: its pictures from photos that its relatives share; none of drawn things.
+        texts: that name it.
+    """
+
+    own: list[range]
+    shared: list[range]
     texts: range
+
+    @property
+    def pictures(self) -> list[range]:
+        """All of them."""
+        return [*self.own, *self.shared]
 
 
 @dataclass(frozen=True)
@@ -192,11 +205,12 @@ class Instructions:
     def _class_things(self, synsets: Sequence[Synset], fixed: np.random.Generator) -> list[Thing]:
         things, row = [], self.views * self.photos
         for synset in synsets:
-            starts = [row + IMAGINED_VIEWS * one for one in range(PER_CLASS + KIN)]
+            starts = [row + IMAGINED_VIEWS * one for one in range(IMAGINED)]
             pictures = [range(start, start + IMAGINED_VIEWS) for start in starts]
             named = [synset.lemmas[0], gloss_form(synset), *_named(synset.lemmas[0], fixed)]
-            things.append(Thing(pictures, self._add(named)))
-            row += IMAGINED_VIEWS * (PER_CLASS + KIN)
+            own, shared = pictures[:PER_CLASS], pictures[PER_CLASS:]
+            things.append(Thing(own, shared, self._add(named)))
+            row += IMAGINED_VIEWS * IMAGINED
         return things
 
     def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> dict[str, Thing]:
@@ -205,7 +219,7 @@ class Instructions:
         for row, name in enumerate(names, len(self.embeddings) - len(names)):
             rows.setdefault(name, []).append(range(row, row + 1))
         return {
-            name: Thing(pictures, self._add([name, *_named(name, fixed)]))
+            name: Thing(pictures, [], self._add([name, *_named(name, fixed)]))
             for name, pictures in rows.items()
         }
 
@@ -264,10 +278,10 @@ class Instructions:
     def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int, *, kin: bool) -> None:
         number = min(siblings, len(kind.things))
         chosen = self._rng.choice(len(kind.things), number, replace=False)
-        place = PER_CLASS + int(self._rng.integers(KIN))
+        place = int(self._rng.integers(KIN))
         pictures = [
-            shown[place] if kin and place < len(shown) else self._pick(shown[:PER_CLASS])
-            for shown in (kind.things[one].pictures for one in chosen)
+            thing.shared[place] if kin and thing.shared else self._pick(thing.own)
+            for thing in (kind.things[one] for one in chosen)
         ]
         shown = [batch.show(picture) for picture in pictures]
         for own, picture in enumerate(pictures[: number - 1]):
@@ -299,7 +313,7 @@ class Instructions:
 
 
 def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
-    """(P, V, E) -> (1000 * (PER_CLASS + KIN), IMAGINED_VIEWS, E): pushed until each class leads."""
+    """(P, V, E) -> (1000 * IMAGINED, IMAGINED_VIEWS, E): pushed until each class leads."""
     matrix, bias = classifier
     found = []
     for named, photo in enumerate(_grounds(len(views), rng)):
@@ -316,7 +330,7 @@ def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Gen
 
 
 def _grounds(photos: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """(1000, PER_CLASS + KIN): the photos or crops, of P, from which pictures are imagined."""
+    """(1000, IMAGINED): the photos or crops, of P, from which pictures are imagined."""
     pieces = min(1 + CROPS, photos)
     anything = rng.integers(photos, size=(CLASSES, PER_CLASS))
     shared = rng.integers(photos // pieces, size=(CLASSES // NEIGHBOURS + 1, KIN))
