@@ -64,9 +64,10 @@ def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head
     write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
     tensors = TensorFile(tmp_path / "fusion.safetensors")
     fusion, tail = Fusion(tensors), slice(CLASSES + LOOK, None)
-    first, second = (100 * unit(tensors["choice.weight"].astype(np.float32))[[1, 2]])[:, None]
+    first, second, beyond = 100 * unit(tensors["choice.weight"].astype(np.float32))[1:, None]
     none = np.zeros((0, trained.SENTENCE), np.float32)
-    asked = [np.concatenate([first, second]), none, first, np.concatenate([first, first]), none]
+    twice, undoable = np.concatenate([first, first]), np.concatenate([first, beyond])
+    asked = [np.concatenate([first, second]), none, first, twice, undoable, none]
     found = fusion(photos, *words, asked)
     plain = fusion(photos, *words)
     assert not np.allclose(found[0], plain[0])
@@ -76,6 +77,22 @@ def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head
     for edit in (0, 1):
         light = light + light @ weights[edit] + biases[edit].astype(np.float32)
     assert abs(unit(found[:1, tail])[0] @ unit(light[None])[0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_each_edit_in_turn_fades_the_look(photos, words, head, tmp_path):
+    """A gate of 0.5 beside that of light, twice, is one of 0.25."""
+    with torch.no_grad():
+        head.gates.bias.copy_(torch.tensor([0.0, 0.5, 1.0, 0.0]))
+    head.operators.zero_()
+    head.operator_biases.zero_()
+    write_fusion(head, tmp_path / "fusion.safetensors")
+    tensors = TensorFile(tmp_path / "fusion.safetensors")
+    edits = 100 * unit(tensors["choice.weight"].astype(np.float32))[1:3]
+    found = Fusion(tensors)(photos, *words, [edits, *[edits[:0]] * 5])
+    none, light = np.zeros_like(photos.meaning), unit(photos.light)
+    for rows, gate in ((slice(1), 0.25), (slice(1, None), 0.5)):
+        expected = join(none, gate * photos.look, light)
+        np.testing.assert_allclose(found[rows], expected[rows], atol=1e-5)
 
 
 def test_operators_give_edits_of_photos_never_seen():

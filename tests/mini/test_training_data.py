@@ -9,16 +9,13 @@ from lensctl.models.mini.image_tower import FEATURES
 from lensctl_training.mini.build import names_to_keys
 from lensctl_training.mini.drawn import Drawings, name_of, on_white
 from lensctl_training.mini.instructions import (
-    IMAGINED,
     IMAGINED_VIEWS,
-    NEIGHBOURS,
     PER_CLASS,
     Instructions,
     Portions,
     imagine,
 )
 from lensctl_training.mini.photo_edits import EDITS
-from lensctl_training.mini.views import CROPS
 from lensctl_training.mini.word_maps import make_tree, tree_maps
 from lensctl_training.mini.wordnet import DICTIONARY, load_nouns
 
@@ -45,21 +42,23 @@ def test_an_imagined_embedding_is_of_its_class(views, classifier):
     imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0]
     matrix, bias = classifier
     logits = imagined[:, :FEATURES] @ matrix + bias
-    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), IMAGINED)]
+    own = logits[np.arange(len(logits)), np.repeat(np.arange(1000), PER_CLASS)]
     rank = (logits > own[:, None]).sum(axis=1)
     assert (rank == 0).mean() > 0.6
     assert (rank < 5).mean() > 0.9
     assert imagined[:, :FEATURES].min() >= 0
 
 
-def test_relatives_are_imagined_from_crops_of_one_photo(embeddings, classifier):
-    crops = np.repeat(embeddings[:2], 1 + CROPS, axis=0)
-    views = np.repeat(crops[:, None], 1 + len(EDITS), axis=1)
-    imagined = imagine(views, classifier, np.random.default_rng(0))[:, 0, FEATURES:]
-    light = imagined.reshape(1000, IMAGINED, -1)[:NEIGHBOURS]
-    strangers, relatives = light[:, :PER_CLASS], light[:, PER_CLASS:]
-    np.testing.assert_array_equal(relatives, np.broadcast_to(relatives[:1], relatives.shape))
-    assert (strangers != strangers[:1]).any()
+def test_imagined_relatives_are_alike_and_copies_more_so(views, classifier, query_side):
+    """As among real pictures: what makes "another kind of" learnable."""
+    imagined = imagine(views, classifier, np.random.default_rng(0))
+    pictures = imagined.reshape(1000, PER_CLASS, IMAGINED_VIEWS, -1)[:, 0]
+    keys = query_side.text_keys(pictures[:, :2].reshape(2000, -1)).reshape(1000, 2, -1)
+    copies = (keys[:, 0] * keys[:, 1]).sum(axis=1).mean()
+    birds = slice(10, 20)
+    relatives = (keys[birds, 0] @ keys[birds, 0].T)[~np.eye(10, dtype=bool)].mean()
+    strangers = (keys[birds, 0] @ keys[500:510, 0].T).mean()
+    assert copies > relatives + 0.1 > strangers + 0.2
 
 
 def test_every_edit_changes_a_photo_and_has_wordings_of_its_own(photos):
@@ -80,7 +79,7 @@ def drawings(embeddings):
     return Drawings(names, np.array([0, 1, 0, 1]), embeddings)
 
 
-SMALL = Portions(photos=2, edits=5, subjects=8, drawn=0.25, groups=6, siblings=3, kin=0.5, beyond=8)
+SMALL = Portions(photos=2, edits=5, subjects=8, drawn=0.25, groups=6, siblings=3, beyond=8)
 
 
 @needs_wordnet

@@ -9,7 +9,8 @@ two ways:
   clauses ask for different edits ("greyscale and upside down"), their operators act in turn.
 - *Gates* scale the photo's meaning, look and light and the words' own classes: "a dog instead"
   keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
-  bird" wants birds that look unlike this very photo.
+  bird" wants birds that look unlike this very photo. What an edit leaves of the photo's meaning and
+  look beside its light, the next edit of the same instruction fades again.
 
 It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
@@ -31,7 +32,9 @@ BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
 GATES = ("meaning", "look", "light", "words")
 SURE = 0.5
 """Probability from which a clause is taken to ask for an edit of its own."""
-SETTLED = 0.985
+FAINTEST = 1e-3
+"""Least gate of light by which others are divided."""
+SETTLED = 0.995
 """Probability from which the whole is one edit, however many its clauses: "flat and pale"."""
 
 
@@ -85,14 +88,13 @@ class Fusion:
         """
         choice = softmax(self._linear("choice", sentences))
         light = self._operate(photos.light, choice)
+        opened = self._open(photos, sentences, votes, choice)
         for row, parts in enumerate(clauses):
-            if choice[row].max() < SETTLED and len(edits := self._edits(parts)) > 1:
-                choice[row] = edits.mean(axis=0)
-                light[row] = self._in_turn(photos.light[row], edits)
-        likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
-        sureness = photos.meaning.max(axis=1, keepdims=True)
-        heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
-        opened = self._linear("gates", np.maximum(self._linear("listen", heard), 0))
+            if choice[row].max() < SETTLED and len(places := self._edits(parts)) > 1:
+                again = [row] * len(places)
+                light[row], opened[row] = self._in_turn(
+                    photos[again], parts[list(places.values())], votes[again], list(places)
+                )
         gates = dict(zip(GATES, np.split(opened, len(GATES), axis=1), strict=True))
         return join(
             gates["meaning"] * photos.meaning + gates["words"] * votes,
@@ -100,18 +102,36 @@ class Fusion:
             gates["light"] * unit(light),
         )
 
-    def _edits(self, clauses: Floats) -> Floats:
-        """(C, 384) -> (E, 1 + K): the different edits that clauses surely ask for, one-hot."""
-        choices = softmax(self._linear("choice", clauses))
-        sure = choices[choices.max(axis=1, initial=0) > SURE].argmax(axis=1)
-        edits = [edit for edit in dict.fromkeys(sure.tolist()) if edit]
-        return np.eye(choices.shape[1], dtype=np.float32)[edits]
+    def _open(self, photos: Blocks, sentences: Floats, votes: Floats, choice: Floats) -> Floats:
+        """(N, 4): the gates."""
+        likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
+        sureness = photos.meaning.max(axis=1, keepdims=True)
+        heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
+        return self._linear("gates", np.maximum(self._linear("listen", heard), 0))
 
-    def _in_turn(self, light: Floats, edits: Floats) -> Floats:
-        """(L,) of a photo and one-hot edits -> (L,) after all of them."""
-        for edit in edits:
-            light = self._operate(light[None], edit[None])[0]
-        return light
+    def _edits(self, clauses: Floats) -> dict[int, int]:
+        """(C, 384) -> the different edits that clauses surely ask for, and which clause does.
+
+        The first choice is no edit; the last is what cannot be done.
+        """
+        choices = softmax(self._linear("choice", clauses))[:, :-1]
+        found: dict[int, int] = {}
+        for place, choice in enumerate(choices):
+            if choice.max() > SURE and (edit := int(choice.argmax())):
+                found.setdefault(edit, place)
+        return found
+
+    def _in_turn(
+        self, photos: Blocks, clauses: Floats, votes: Floats, edits: list[int]
+    ) -> tuple[Floats, Floats]:
+        """The photo E times, and E edits with their clauses -> (L,) light and (4,) gates."""
+        chosen = np.eye(len(self._weights["choice.bias"]), dtype=np.float32)[edits]
+        light = photos.light[:1]
+        for one in chosen:
+            light = self._operate(light, one[None])
+        opened = self._open(photos, clauses, votes, chosen)
+        own = opened[:, [GATES.index("light")]]
+        return light[0], (opened / np.maximum(own, FAINTEST)).prod(axis=0)
 
     def _operate(self, light: Floats, choice: Floats) -> Floats:
         """The chosen changes, mixed; the first choice is to change nothing."""

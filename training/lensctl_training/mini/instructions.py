@@ -10,8 +10,10 @@ Four families, mixed in every batch:
 - *beyond*: a picture and what `mini` cannot do ("move the cup to the left"); right is the picture
   itself, so that such words leave the query with pictures like it.
 
-Things are the network's 1000 classes, imagined (a photo's features are pushed along the
-classifier's direction until the class leads), and the names of freely licensed drawn pictures.
+Things are the network's 1000 classes, imagined (a photo's features are faded and pushed along the
+classifier's directions until the class leads among its relatives), and the names of freely licensed
+drawn pictures. How much is faded and pushed was chosen so that imagined pictures are as like their
+copies, their relatives and others as real pictures of the validation set are (`docs/mini.md`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,25 +25,25 @@ import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
-from lensctl.models.mini.words import CLASSES
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.photo_edits import EDITS, wordings
-from lensctl_training.mini.views import CROPS
 from lensctl_training.mini.word_maps import gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 
 T = TypeVar("T")
 
 FEWEST_SIBLINGS, MOST_SIBLINGS = 3, 150
-PER_CLASS, KIN = 2, 2
-"""Imagined pictures of every class: from any photos, and from photos that its relatives share."""
-IMAGINED = PER_CLASS + KIN
-NEIGHBOURS = 15
-"""Classes, in ImageNet's order, that are imagined from crops of one photo: birds are photographed
-before the sky, and look alike beyond what makes them birds."""
-IMAGINED_VIEWS = 4
+PER_CLASS = 4
+"""Imagined pictures of every class."""
+IMAGINED_VIEWS = 10
 """Of each imagined picture: as it is, and after some edits."""
-MARGINS = (0.5, 7.0)
+FADED = (0.6, 1.0)
+"""How much is kept of what a photo shows when another thing is imagined in its place."""
+RELATIVES = 15
+"""Classes with the likest directions: what a class is first mistaken for."""
+RELATED = (1.75, 5.25)
+"""Logits by which these are raised, on their mean, before the class itself."""
+MARGINS = (0.5, 5.0)
 """Least and greatest lead, in logits, of an imagined picture's class."""
 ACTIVATION_CAP = 6.0
 """Features are means over ReLU6."""
@@ -62,7 +64,6 @@ class Portions:
         drawn: share of subjects and groups that are drawn instead of imagined.
         groups: of siblings.
         siblings: shown, of each group.
-        kin: share of groups whose pictures are alike beyond their kind.
         beyond: pictures that are asked for what cannot be done.
     """
 
@@ -70,9 +71,8 @@ class Portions:
     edits: int = 6
     subjects: int = 64
     drawn: float = 0.0
-    groups: int = 14
-    siblings: int = 4
-    kin: float = 0.1
+    groups: int = 10
+    siblings: int = 8
     beyond: int = 32
 
 
@@ -110,19 +110,12 @@ class Thing:
     """What has a name.
 
     Args:
-        own: its pictures, each a run of views.
-        shared: its pictures from photos that its relatives share; none of drawn things.
+        pictures: of it, each a run of views.
         texts: that name it.
     """
 
-    own: list[range]
-    shared: list[range]
+    pictures: list[range]
     texts: range
-
-    @property
-    def pictures(self) -> list[range]:
-        """All of them."""
-        return [*self.own, *self.shared]
 
 
 @dataclass(frozen=True)
@@ -205,12 +198,11 @@ class Instructions:
     def _class_things(self, synsets: Sequence[Synset], fixed: np.random.Generator) -> list[Thing]:
         things, row = [], self.views * self.photos
         for synset in synsets:
-            starts = [row + IMAGINED_VIEWS * one for one in range(IMAGINED)]
+            starts = [row + IMAGINED_VIEWS * one for one in range(PER_CLASS)]
             pictures = [range(start, start + IMAGINED_VIEWS) for start in starts]
             named = [synset.lemmas[0], gloss_form(synset), *_named(synset.lemmas[0], fixed)]
-            own, shared = pictures[:PER_CLASS], pictures[PER_CLASS:]
-            things.append(Thing(own, shared, self._add(named)))
-            row += IMAGINED_VIEWS * IMAGINED
+            things.append(Thing(pictures, self._add(named)))
+            row += IMAGINED_VIEWS * PER_CLASS
         return things
 
     def _drawn_things(self, names: Sequence[str], fixed: np.random.Generator) -> dict[str, Thing]:
@@ -219,7 +211,7 @@ class Instructions:
         for row, name in enumerate(names, len(self.embeddings) - len(names)):
             rows.setdefault(name, []).append(range(row, row + 1))
         return {
-            name: Thing(pictures, [], self._add([name, *_named(name, fixed)]))
+            name: Thing(pictures, self._add([name, *_named(name, fixed)]))
             for name, pictures in rows.items()
         }
 
@@ -271,18 +263,13 @@ class Instructions:
         drawn = round(portions.drawn * portions.groups)
         for groups, number in zip(self._groups, (portions.groups - drawn, drawn), strict=True):
             for one in self._rng.choice(len(groups), min(number, len(groups)), replace=False):
-                kin = bool(self._rng.random() < portions.kin)
-                self._ask_for_siblings(batch, groups[one], portions.siblings, kin=kin)
+                self._ask_for_siblings(batch, groups[one], portions.siblings)
         return batch
 
-    def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int, *, kin: bool) -> None:
+    def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int) -> None:
         number = min(siblings, len(kind.things))
         chosen = self._rng.choice(len(kind.things), number, replace=False)
-        place = int(self._rng.integers(KIN))
-        pictures = [
-            thing.shared[place] if kin and thing.shared else self._pick(thing.own)
-            for thing in (kind.things[one] for one in chosen)
-        ]
+        pictures = [self._pick(kind.things[one].pictures) for one in chosen]
         shown = [batch.show(picture) for picture in pictures]
         for own, picture in enumerate(pictures[: number - 1]):
             right = [shown[other][0] for other in range(number) if other != own]
@@ -313,29 +300,33 @@ class Instructions:
 
 
 def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Generator) -> Floats:
-    """(P, V, E) -> (1000 * IMAGINED, IMAGINED_VIEWS, E): pushed until each class leads."""
+    """(P, V, E) -> (1000 * PER_CLASS, IMAGINED_VIEWS, E): faded, and pushed until a class leads."""
     matrix, bias = classifier
+    mean = views[:, 0, :FEATURES].mean(axis=0)
+    centred = matrix - matrix.mean(axis=1, keepdims=True)
     found = []
-    for named, photo in enumerate(_grounds(len(views), rng)):
-        for row in photo:
+    for named, near in enumerate(_relatives(centred)):
+        own, shared = centred[:, named], centred[:, near].mean(axis=1)
+        raised = shared / (shared @ centred[:, near]).mean()
+        for row in rng.integers(len(views), size=PER_CLASS):
             edits = 1 + rng.choice(views.shape[1] - 1, IMAGINED_VIEWS - 1, replace=False)
             picture = views[row, [0, *edits]].copy()
-            logits = picture[0, :FEATURES] @ matrix + bias
-            direction = matrix[:, named] - matrix.mean(axis=1)
-            lead = logits.max() - logits[named] + rng.uniform(*MARGINS)
-            picture[:, :FEATURES] += lead / np.square(direction).sum() * direction
-            picture[:, :FEATURES] = picture[:, :FEATURES].clip(0, ACTIVATION_CAP)
+            features = mean + rng.uniform(*FADED) * (picture[:, :FEATURES] - mean)
+            features += rng.uniform(*RELATED) * raised
+            logits = features[0] @ matrix + bias
+            lead = np.delete(logits, named).max() - logits[named] + rng.uniform(*MARGINS)
+            features += lead / np.square(own).sum() * own
+            picture[:, :FEATURES] = features.clip(0, ACTIVATION_CAP)
             found.append(picture)
     return np.stack(found).astype(np.float32)
 
 
-def _grounds(photos: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """(1000, IMAGINED): the photos or crops, of P, from which pictures are imagined."""
-    pieces = min(1 + CROPS, photos)
-    anything = rng.integers(photos, size=(CLASSES, PER_CLASS))
-    shared = rng.integers(photos // pieces, size=(CLASSES // NEIGHBOURS + 1, KIN))
-    crops = rng.integers(pieces, size=(CLASSES, KIN))
-    return np.hstack([anything, pieces * shared[np.arange(CLASSES) // NEIGHBOURS] + crops])
+def _relatives(centred: Floats) -> npt.NDArray[np.int64]:
+    """(1280, 1000) directions -> (1000, RELATIVES): of each class the likest others."""
+    directions = centred / np.linalg.norm(centred, axis=0)
+    likeness = directions.T @ directions
+    np.fill_diagonal(likeness, -1)
+    return np.argsort(-likeness, axis=1)[:, :RELATIVES]
 
 
 def _framed(texts: Sequence[str], rng: np.random.Generator) -> list[str]:

@@ -37,6 +37,8 @@ class TrainingConfig:
         decay: weight decay, which pulls the residual back to the sum.
         noise: deviation added to every entry of a sentence vector, against learning by heart.
         temperature: of the loss.
+        edit_temperature: of the loss of edits; a low one tells a photo's edits apart by light, a
+            high one tells photos apart by look.
         kind_temperature: of the loss of kinds, which have many right answers; a low one makes the
             query flee its own photo, and its siblings with it.
         beyond_weight: of the loss of what cannot be done, beside the other three.
@@ -44,12 +46,13 @@ class TrainingConfig:
         portions: what a batch holds.
     """
 
-    steps: int = 600
-    rate: float = 5e-3
+    steps: int = 1200
+    rate: float = 3e-3
     decay: float = 0.05
     noise: float = 0.03
     temperature: float = 0.05
-    kind_temperature: float = 0.1
+    edit_temperature: float = 0.02
+    kind_temperature: float = 0.085
     beyond_weight: float = 0.15
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
@@ -103,7 +106,7 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
         optimiser, config.rate, total_steps=config.steps, pct_start=0.1
     )
     usual = config.temperature
-    temperatures = usual, usual, config.kind_temperature, usual
+    temperatures = config.edit_temperature, usual, config.kind_temperature, usual
     weights = torch.tensor([1.0, 1.0, 1.0, config.beyond_weight])
     for step in range(config.steps):
         losses = torch.stack(
