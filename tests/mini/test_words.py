@@ -14,7 +14,11 @@ TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
         ("A frog.", "frog"),
         ("the Eiffel Tower!", "Eiffel Tower"),
         ("ant", "ant"),
-        ("another dog", "another dog"),
+        ("another kind of dog", "dog"),
+        ("more tools, but not these", "tools"),
+        ("statue of liberty", "statue of liberty"),
+        ("a forget-me-not", "forget-me-not"),
+        ("not this one", "not this one"),
         (" an  apple ", "apple"),
     ],
 )

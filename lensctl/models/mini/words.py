@@ -43,6 +43,13 @@ INT8_SCALE = 254.0
 """Entries of these unit vectors stay below one half."""
 
 _ARTICLE = re.compile(r"^(an?|the|some|one)\s+", re.IGNORECASE)
+_POINTING = re.compile(
+    r"(?:\b(?:of|an?|the)\s+)*(?<![\w-])(?:others?|another|different|similar|same|more|kinds?|sorts?"
+    r"|types?|than|this|that|these|those|ones?|but|not|instead|else|please|any|some)(?![\w-])"
+    r"(?:\s+of\b)?",
+    re.IGNORECASE,
+)
+"""What names nothing, and only tells how the photo and what is looked for are related."""
 _JOINT = re.compile(
     r"\s*[,;+]\s*(?:and\s+|then\s+)*|\s+(?:and also|and then|and|then)\s+", re.IGNORECASE
 )
@@ -69,9 +76,8 @@ class Words:
 
     def read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """N texts -> their `sentences`, (N, 384), and what `encode` makes of them."""
-        sentences = self.sentences([*texts, *map(bare, texts)])
-        whole = sentences[: len(texts)]
-        return whole, self._votes(whole, unit(whole + sentences[len(texts) :]))
+        whole, named = np.split(self.sentences([*texts, *map(bare, texts)]), 2)
+        return whole, self._votes(whole, named)
 
     def _votes(self, whole: Floats, named: Floats) -> Floats:
         placed = unit(named @ self._half("synset_basis"))
@@ -146,8 +152,13 @@ class Words:
 
 
 def bare(text: str) -> str:
-    """Without a leading article and closing marks, as names stand in a dictionary."""
-    return _ARTICLE.sub("", text.strip().rstrip(".!").strip())
+    """Without articles, pointing words and closing marks, as names stand in a dictionary.
+
+    "A robin." is "robin", and "other birds than this" is "birds"; where nothing else is left, the
+    pointing words stay.
+    """
+    named = _ARTICLE.sub("", text.strip().rstrip(".!").strip())
+    return " ".join(_POINTING.sub(" ", named).split()).strip(" ,;.!?") or named
 
 
 def clauses(text: str) -> list[str]:

@@ -52,7 +52,7 @@ class TrainingConfig:
     noise: float = 0.03
     temperature: float = 0.05
     edit_temperature: float = 0.02
-    kind_temperature: float = 0.085
+    kind_temperature: float = 0.07
     beyond_weight: float = 0.15
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
