@@ -42,12 +42,21 @@ def run(head, photos, words):
         return head(*map(torch.from_numpy, arrays)).numpy()
 
 
-def test_untrained_gates_give_the_sum_where_nothing_is_changed(photos, words, head):
-    head.operators.zero_()
-    head.operator_biases.zero_()
-    votes = words[1]
-    summed = join(photos.meaning + 1.5 * votes, photos.look, unit(photos.light))
-    np.testing.assert_allclose(run(head, photos, words), summed, atol=1e-6)
+def test_untrained_gates_give_the_sum_where_no_edit_is_asked_for(photos, words, head):
+    for unchanged in (0, OPERATORS):
+        head.operators[-1] = head.operator_biases[-1] = 0
+        head.choice.weight[:] = 0
+        head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[unchanged]
+        summed = join(photos.meaning + 1.5 * words[1], photos.look, unit(photos.light))
+        np.testing.assert_allclose(run(head, photos, words), summed, atol=1e-6)
+
+
+def test_an_edit_is_told_by_look_and_light_alone(photos, words, head):
+    head.choice.weight[:] = 0
+    head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[1]
+    found = run(head, photos, words)
+    np.testing.assert_allclose(found[:, :CLASSES], 0, atol=1e-6)
+    assert (np.abs(found[:, CLASSES:]).max(axis=1) > 0.01).all()
 
 
 def test_numpy_and_torch_agree(photos, words, head, tmp_path):

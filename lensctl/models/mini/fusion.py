@@ -30,6 +30,8 @@ LIGHT = 96
 BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
 """How much each block of a target counts."""
 GATES = ("meaning", "look", "light", "words")
+NAMED = np.isin(GATES, ("meaning", "words"))
+"""The gates that close as far as an edit is asked for, which is told by look and light."""
 SURE = 0.5
 """Probability from which a clause is taken to ask for an edit of its own."""
 FAINTEST = 1e-3
@@ -107,7 +109,9 @@ class Fusion:
         likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
         sureness = photos.meaning.max(axis=1, keepdims=True)
         heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
-        return self._linear("gates", np.maximum(self._linear("listen", heard), 0))
+        opened = self._linear("gates", np.maximum(self._linear("listen", heard), 0))
+        edited = choice[:, 1:-1].sum(axis=1, keepdims=True)
+        return np.where(NAMED, opened * (1 - edited), opened)
 
     def _edits(self, clauses: Floats) -> dict[int, int]:
         """(C, 384) -> the different edits that clauses surely ask for, and which clause does.

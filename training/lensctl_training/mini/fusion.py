@@ -66,10 +66,11 @@ class FusionHead(nn.Module):
         heard = torch.cat([sentences, likeness, sureness, choice], dim=1)
         gates = self.gates(torch.relu(self.listen(heard))).split(1, dim=1)
         of_meaning, of_look, of_light, of_words = gates
+        unedited = 1 - choice[:, 1:-1].sum(dim=1, keepdim=True)
         change = torch.einsum("nd,kde->nke", light, self.operators) + self.operator_biases
         changed = light + (choice[:, 1:, None] * change).sum(dim=1)
         return join(
-            of_meaning * meaning + of_words * votes,
+            unedited * (of_meaning * meaning + of_words * votes),
             of_look * look,
             of_light * functional.normalize(changed, dim=1),
         )

@@ -6,7 +6,7 @@ give a hundred varied photographs of it, with their shares:
     windmill | windmills: lighthouse 25, water tower 20, barn 12
 
 The files in `specific/` came later: species, breeds, dishes, landmarks, particular objects;
-those in `second/` are second opinions on some names, written without sight of the first.
+those in `second/` are second opinions on everyday names, written without sight of the first.
 WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. The lines were
 written from general knowledge of things and of such classifiers, domain by domain, without sight of
 a benchmark's pictures or list of names; no line was fitted to a picture.
