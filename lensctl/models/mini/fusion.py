@@ -9,8 +9,9 @@ two ways:
   clauses ask for different edits ("greyscale and upside down"), their operators act in turn.
 - *Gates* scale the photo's meaning, look and light and the words' own classes: "a dog instead"
   keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
-  bird" wants birds that look unlike this very photo. What an edit leaves of the photo's meaning and
-  look beside its light, the next edit of the same instruction fades again.
+  bird" wants birds that look unlike this very photo. As far as an edit is asked for, those of
+  meaning and words close; what one edit leaves of the look beside the light, the next one of the
+  same instruction fades again.
 
 It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
