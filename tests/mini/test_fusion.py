@@ -125,10 +125,12 @@ def test_the_choice_reads_what_is_near_its_wordings():
 
 
 def test_the_loss_against_its_formula():
-    """-log of exp(q.t) of all right answers over that of the whole gallery."""
+    """-log of exp(q.t) of the right answers over that of all, each as often as it counts."""
     queries, gallery = unit(random_rows(5, 1, 3)), unit(random_rows(5, 2, 4))
     right = np.array([[1, 1, 0, 0], [0, 0, 1, 0], [0, 1, 0, 1]], dtype=bool)
-    powers = np.exp(queries @ gallery.T / 0.1)
+    counts = np.array([[1, 1, 8, 1], [1, 1, 1, 1], [3, 1, 1, 2]], dtype=np.float32)
+    powers = counts * np.exp(queries @ gallery.T / 0.1)
     expected = -np.log((powers * right).sum(axis=1) / powers.sum(axis=1)).mean()
-    found = contrastive_loss(*map(torch.from_numpy, (queries, gallery, right)), 0.1)
+    arrays = map(torch.from_numpy, (queries, gallery, right))
+    found = contrastive_loss(*arrays, 0.1, torch.from_numpy(counts))
     assert found.item() == pytest.approx(expected, rel=1e-5)

@@ -24,7 +24,7 @@ CHOICE_DECAY = 5e-5
 """Of the squared weights of the choice, in units of the mean loss."""
 SHARPNESS = 2.0
 """Of the choice: what so strongly decayed weights say is too soft."""
-UNCHANGED = 2.0
+UNCHANGED = 3.0
 """Weight of all texts that ask for no edit, in units of those that ask for one edit."""
 
 

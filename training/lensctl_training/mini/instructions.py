@@ -4,9 +4,9 @@ Four families, mixed in every batch:
 
 - *edits*: a photo and what is to be done to it; right is the photo so edited, and the gallery holds
   the photo itself and all its other edits.
-- *subject*: any picture and the name of a thing; right is that thing as it is, like the query, and
-  not its edited copies: who changes the subject keeps the light.
-- *kind*: a picture and "another kind of fruit"; right are siblings as they are, not this one.
+- *subject*: any picture and the name of a thing; right is any view of that thing.
+- *kind*: a picture and "another kind of fruit"; right is any view of its siblings' pictures, and
+  its own views are shunned: who asks for another one does not want this one again.
 - *beyond*: a picture and what `mini` cannot do ("move the cup to the left"); right is the picture
   itself, so that such words leave the query with pictures like it.
 
@@ -27,6 +27,7 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import FEATURES
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.photo_edits import EDITS, wordings
+from lensctl_training.mini.seen_as import class_names, read_seen_as
 from lensctl_training.mini.word_maps import gloss_form, make_tree
 from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 
@@ -37,14 +38,18 @@ PER_CLASS = 4
 """Imagined pictures of every class."""
 IMAGINED_VIEWS = 10
 """Of each imagined picture: as it is, and after some edits."""
-FADED = (0.6, 1.0)
+FADED = (0.2, 0.6)
 """How much is kept of what a photo shows when another thing is imagined in its place."""
+SPARED = 0.4
+"""What an edit changes fades less than the photo: this share of its fading is made good."""
 RELATIVES = 15
 """Classes with the likest directions: what a class is first mistaken for."""
-RELATED = (1.75, 5.25)
+RELATED = (2.0, 7.0)
 """Logits by which these are raised, on their mean, before the class itself."""
 MARGINS = (0.5, 5.0)
 """Least and greatest lead, in logits, of an imagined picture's class."""
+LEFT = (0.5, 1.0)
+"""Share of all this that an edit leaves: blur and darkness make a thing harder to tell."""
 ACTIVATION_CAP = 6.0
 """Features are means over ReLU6."""
 FRAMED = 4
@@ -63,7 +68,7 @@ class Portions:
         subjects: named.
         drawn: share of subjects and groups that are drawn instead of imagined.
         groups: of siblings.
-        siblings: shown, of each group.
+        siblings: pictures shown, of each group.
         beyond: pictures that are asked for what cannot be done.
     """
 
@@ -72,7 +77,7 @@ class Portions:
     subjects: int = 64
     drawn: float = 0.0
     groups: int = 10
-    siblings: int = 8
+    siblings: int = 12
     beyond: int = 32
 
 
@@ -84,6 +89,7 @@ class Batch:
     texts: list[int] = field(default_factory=list)
     gallery: list[int] = field(default_factory=list)
     right: list[list[int]] = field(default_factory=list)
+    shunned: list[list[int]] = field(default_factory=list)
 
     def show(self, rows: Iterable[int]) -> list[int]:
         """Put pictures into the gallery -> their places in it."""
@@ -91,18 +97,26 @@ class Batch:
         self.gallery.extend(rows)
         return list(range(start, len(self.gallery)))
 
-    def ask(self, query: int, text: int, right: list[int]) -> None:
-        """One query and the places of its answers."""
+    def ask(self, query: int, text: int, right: list[int], shunned: Sequence[int] = ()) -> None:
+        """One query, the places of its answers, and of what is more wrong than all else."""
         self.queries.append(query)
         self.texts.append(text)
         self.right.append(right)
+        self.shunned.append(list(shunned))
 
     def mask(self) -> npt.NDArray[np.bool_]:
         """(Q, G): which pictures are right."""
-        right = np.zeros((len(self.queries), len(self.gallery)), dtype=bool)
-        for row, places in enumerate(self.right):
-            right[row, places] = True
-        return right
+        return self._marked(self.right)
+
+    def counts(self, shunned: float) -> Floats:
+        """(Q, G): how many times each picture counts: once, or `shunned` times."""
+        return np.where(self._marked(self.shunned), np.float32(shunned), np.float32(1))
+
+    def _marked(self, places: list[list[int]]) -> npt.NDArray[np.bool_]:
+        marked = np.zeros((len(self.queries), len(self.gallery)), dtype=bool)
+        for row, columns in enumerate(places):
+            marked[row, columns] = True
+        return marked
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,7 @@ class Instructions:
 
     Attributes:
         embeddings: (R, E): all views, the imagined pictures of every class, the drawn pictures.
-        texts: all instructions.
+        texts: all instructions, and names alone, by which the choice learns what is no edit.
         photos, views: P and V.
     """
 
@@ -162,14 +176,17 @@ class Instructions:
         self.texts: list[str] = []
         self._edit_texts = [self._add(_framed(edit.wordings, framing)) for edit in EDITS.values()]
         nouns, tree = load_nouns(), make_tree(load_nouns())
-        self._classes = self._class_things([nouns[one] for one in tree.classes], naming)
+        classes = [nouns[one] for one in tree.classes]
+        self._classes = self._class_things(classes, naming)
         drawn = self._drawn_things(drawings.names.tolist(), naming)
         self._drawn = list(drawn.values())
         self._groups = [
             self._kind_groups(nouns, dict(zip(tree.classes, self._classes, strict=True))),
             self._kind_groups(nouns, _known(drawn)),
         ]
-        names = [nouns[one].lemmas[0] for one in tree.classes]
+        named = read_seen_as(class_names(classes, nouns)).names
+        self._add(str(naming.choice(wordings()["name"])).format(name) for name in named)
+        names = [one.lemmas[0] for one in classes]
         forms = wordings()["beyond"]["train"]
         self._beyond_any = self._add(form.format(naming.choice(names)) for form in forms)
         self._beyond = [
@@ -254,7 +271,7 @@ class Instructions:
                 places = batch.show(self._pick(things[one].pictures))
                 own = self._any_views()
                 batch.show(own)
-                batch.ask(own[0], self._pick(things[one].texts), places[:1])
+                batch.ask(own[0], self._pick(things[one].texts), places)
         return batch
 
     def _kinds(self, portions: Portions) -> Batch:
@@ -267,13 +284,14 @@ class Instructions:
         return batch
 
     def _ask_for_siblings(self, batch: Batch, kind: Kind, siblings: int) -> None:
-        number = min(siblings, len(kind.things))
-        chosen = self._rng.choice(len(kind.things), number, replace=False)
-        pictures = [self._pick(kind.things[one].pictures) for one in chosen]
-        shown = [batch.show(picture) for picture in pictures]
-        for own, picture in enumerate(pictures[: number - 1]):
-            right = [shown[other][0] for other in range(number) if other != own]
-            batch.ask(picture[0], self._pick(kind.texts), right)
+        """Right is every view of every other picture, be it of the same thing."""
+        pictures = [picture for thing in kind.things for picture in thing.pictures]
+        number = min(siblings, len(pictures))
+        chosen = self._rng.choice(len(pictures), number, replace=False)
+        shown = [batch.show(pictures[one]) for one in chosen]
+        for own, one in enumerate(chosen[: number - 1]):
+            right = [place for other, views in enumerate(shown) if other != own for place in views]
+            batch.ask(pictures[one][0], self._pick(kind.texts), right, shown[own])
 
     def _beyonds(self, portions: Portions) -> Batch:
         """Half of them imagined pictures and their names, half any pictures."""
@@ -311,11 +329,15 @@ def imagine(views: Floats, classifier: tuple[Floats, Floats], rng: np.random.Gen
         for row in rng.integers(len(views), size=PER_CLASS):
             edits = 1 + rng.choice(views.shape[1] - 1, IMAGINED_VIEWS - 1, replace=False)
             picture = views[row, [0, *edits]].copy()
-            features = mean + rng.uniform(*FADED) * (picture[:, :FEATURES] - mean)
-            features += rng.uniform(*RELATED) * raised
+            photo = picture[0, :FEATURES]
+            faded = rng.uniform(*FADED)
+            changes = (faded + SPARED * (1 - faded)) * (picture[:, :FEATURES] - photo)
+            left = np.array([1, *rng.uniform(*LEFT, len(edits))], np.float32)[:, None]
+            features = mean + faded * (photo - mean) + changes
+            features += left * rng.uniform(*RELATED) * raised
             logits = features[0] @ matrix + bias
             lead = np.delete(logits, named).max() - logits[named] + rng.uniform(*MARGINS)
-            features += lead / np.square(own).sum() * own
+            features += left * lead / np.square(own).sum() * own
             picture[:, :FEATURES] = features.clip(0, ACTIVATION_CAP)
             found.append(picture)
     return np.stack(found).astype(np.float32)

@@ -41,6 +41,8 @@ class TrainingConfig:
             high one tells photos apart by look.
         kind_temperature: of the loss of kinds, which have many right answers; a low one makes the
             query flee its own photo, and its siblings with it.
+        shunned: how many times each view of the query's own picture counts against another kind; a
+            few make room for likeness, which would else bring these views first.
         beyond_weight: of the loss of what cannot be done, beside the other three.
         seed: of everything drawn.
         portions: what a batch holds.
@@ -52,15 +54,21 @@ class TrainingConfig:
     noise: float = 0.03
     temperature: float = 0.05
     edit_temperature: float = 0.02
-    kind_temperature: float = 0.07
+    kind_temperature: float = 0.045
+    shunned: float = 8.0
     beyond_weight: float = 0.15
     seed: int = 0
     portions: Portions = field(default_factory=Portions)
 
 
-def contrastive_loss(queries: Tensor, gallery: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """-log of the share of the right answers: (Q, D), (G, D), (Q, G) booleans -> ()."""
-    logits = queries @ gallery.T / temperature
+def contrastive_loss(
+    queries: Tensor, gallery: Tensor, right: Tensor, temperature: float, counts: Tensor
+) -> Tensor:
+    """-log of the share of the right answers: (Q, D), (G, D), (Q, G) booleans -> ().
+
+    `counts`, (Q, G), tells how many times each picture stands in the gallery.
+    """
+    logits = queries @ gallery.T / temperature + counts.log()
     answers = logits.masked_fill(~right, -torch.inf)
     return (logits.logsumexp(dim=1) - answers.logsumexp(dim=1)).mean()
 
@@ -111,7 +119,7 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
     for step in range(config.steps):
         losses = torch.stack(
             [
-                batch_loss(head, bank, batch, config.noise, temperature)
+                batch_loss(head, bank, batch, config, temperature)
                 for batch, temperature in zip(
                     drawn.draw(config.portions), temperatures, strict=True
                 )
@@ -129,14 +137,15 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
 
 
 def batch_loss(
-    head: FusionHead, bank: Bank, batch: Batch, noise: float, temperature: float
+    head: FusionHead, bank: Bank, batch: Batch, config: TrainingConfig, temperature: float
 ) -> Tensor:
     """Of one family."""
     sentences = bank.sentences[batch.texts]
-    heard = sentences + noise * torch.randn(sentences.shape)
+    heard = sentences + config.noise * torch.randn(sentences.shape)
     queries = head(*bank.photos(batch.queries), heard, bank.votes[batch.texts])
     gallery = as_targets(*bank.photos(batch.gallery))
-    return contrastive_loss(queries, gallery, torch.from_numpy(batch.mask()), temperature)
+    right, counts = torch.from_numpy(batch.mask()), torch.from_numpy(batch.counts(config.shunned))
+    return contrastive_loss(queries, gallery, right, temperature, counts)
 
 
 def open_lens(folder: Path = DATA) -> tuple[Lens, Words]:
