@@ -60,7 +60,7 @@ def test_imagined_relatives_are_alike_and_copies_more_so(views, classifier, quer
     birds = slice(10, 20)
     relatives = (keys[birds, 0] @ keys[birds, 0].T)[~np.eye(10, dtype=bool)].mean()
     strangers = (keys[birds, 0] @ keys[500:510, 0].T).mean()
-    assert copies > relatives + 0.05 > strangers + 0.15
+    assert copies > relatives + 0.05 > strangers + 0.35
 
 
 def test_every_edit_changes_a_photo_and_has_wordings_of_its_own(photos):
@@ -100,10 +100,12 @@ def test_batches_hold_what_their_texts_ask_for(views, drawings, classifier):
         assert query not in [kinds.gallery[place] for place in right]
     drawn = len(taught.embeddings) - len(drawings.names)
     for batch in (subjects, kinds):
-        for right in batch.right:
-            imagined = [batch.gallery[one] - first for one in right if batch.gallery[one] < drawn]
-            assert len(imagined) % IMAGINED_VIEWS == 0, "all views of a picture, or none"
-    assert any(subjects.gallery[place] < drawn for right in subjects.right for place in right)
+        answers = [[batch.gallery[place] for place in right] for right in batch.right]
+        imagined = [[row - first for row in rows if row < drawn] for rows in answers]
+        assert any(imagined)
+        for rows in imagined:
+            pictures = {row // IMAGINED_VIEWS for row in rows}
+            assert len(rows) == len(set(rows)) == IMAGINED_VIEWS * len(pictures)
 
 
 @needs_wordnet

@@ -175,7 +175,8 @@ class Instructions:
         )
         self.texts: list[str] = []
         self._edit_texts = [self._add(_framed(edit.wordings, framing)) for edit in EDITS.values()]
-        nouns, tree = load_nouns(), make_tree(load_nouns())
+        nouns = load_nouns()
+        tree = make_tree(nouns)
         classes = [nouns[one] for one in tree.classes]
         self._classes = self._class_things(classes, naming)
         drawn = self._drawn_things(drawings.names.tolist(), naming)
