@@ -21,6 +21,7 @@ from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
 from lensctl.models.mini import open_mini
 from lensctl.models.mini.fusion import FILE, Fusion
+from lensctl.models.mini.image_tower import SIZE
 from lensctl.models.mini.info import DATA
 from lensctl.models.mini.sides import MiniSide
 from lensctl.models.mini.tensors import TensorFile
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     arguments = parser.parse_args()
     side = open_mini().query_side()
-    pixels = np.random.default_rng(0).random((arguments.batch, 3, 260, 260), dtype=np.float32)
+    pixels = np.random.default_rng(0).random((arguments.batch, 3, SIZE, SIZE), dtype=np.float32)
     bare, whole = encode_times(side, pixels, arguments.runs)
     summed, trained = query_times(side, arguments.runs)
     [opened] = milliseconds(arguments.runs, lambda: Fusion(TensorFile(DATA / FILE)))

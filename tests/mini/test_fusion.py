@@ -1,5 +1,7 @@
 """The trained lens: torch and numpy agree, training starts from the sum, its parts learn."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,12 @@ from lensctl.models.mini.words import CLASSES, unit
 
 torch = pytest.importorskip("torch")
 from lensctl_training.mini import fusion as trained  # noqa: E402
-from lensctl_training.mini.train import contrastive_loss, write_fusion  # noqa: E402
+from lensctl_training.mini.train import (  # noqa: E402
+    Bank,
+    contrastive_loss,
+    untrained,
+    write_fusion,
+)
 
 OPERATORS = 3
 
@@ -49,6 +56,18 @@ def test_untrained_gates_give_the_sum_where_no_edit_is_asked_for(photos, words, 
         head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[unchanged]
         summed = join(photos.meaning + 1.5 * words[1], photos.look, unit(photos.light))
         np.testing.assert_allclose(run(head, photos, words), summed, atol=1e-6)
+
+
+def test_names_alone_are_taught_as_no_edit():
+    grey, darker, beyond, town, lamp = np.eye(trained.SENTENCE, dtype=np.float32)[:5]
+    taught = SimpleNamespace(photos=4, views=3, edits_asked=lambda: np.repeat([1, 2, 3], 10))
+    sentences = np.repeat([grey, darker, beyond], 10, axis=0)
+    light = random_rows(LIGHT, 9, taught.photos * taught.views)
+    for names, read in (([town], 1), ([town, grey + lamp], 0)):
+        arrays = (light, light, light, sentences, sentences, np.stack(names))
+        head = untrained(Bank(*map(torch.from_numpy, arrays)), taught)
+        with torch.inference_mode():
+            assert int(head.choice(torch.from_numpy(grey + lamp)).argmax()) == read
 
 
 def test_an_edit_is_told_by_look_and_light_alone(photos, words, head):

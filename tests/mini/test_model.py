@@ -96,11 +96,12 @@ def test_neither_side_imports_torch(run_python):
     done = run_python(
         "import sys\n"
         "from lensctl.models.mini import open_mini\n"
+        "from lensctl.models.mini.image_tower import SIZE\n"
         "import numpy as np\n"
         "model = open_mini()\n"
         "query = model.query_side()\n"
         "query.encode_texts(['a cat'])\n"
-        "model.index_side().encode_images(np.zeros((1, 3, 260, 260), np.float32))\n"
+        "model.index_side().encode_images(np.zeros((1, 3, SIZE, SIZE), np.float32))\n"
         "print([name for name in ('torch', 'sentence_transformers') if name in sys.modules])"
     )
     assert done.stdout.strip() == "[]", done.stderr

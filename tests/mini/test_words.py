@@ -19,6 +19,7 @@ TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
         ("statue of liberty", "statue of liberty"),
         ("a forget-me-not", "forget-me-not"),
         ("not this one", "not this one"),
+        ("some of these", "some of these"),
         (" an  apple ", "apple"),
     ],
 )

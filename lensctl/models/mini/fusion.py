@@ -34,7 +34,7 @@ GATES = ("meaning", "look", "light", "words")
 NAMED = np.isin(GATES, ("meaning", "words"))
 """The gates that close as far as an edit is asked for, which is told by look and light."""
 SURE = 0.5
-"""Probability from which a clause is taken to ask for an edit of its own."""
+"""Probability of all edits together from which a clause is taken to ask for its likeliest one."""
 FAINTEST = 1e-3
 """Least gate of light by which others are divided."""
 SETTLED = 0.995
@@ -122,7 +122,7 @@ class Fusion:
         choices = softmax(self._linear("choice", clauses))[:, :-1]
         found: dict[int, int] = {}
         for place, choice in enumerate(choices):
-            if choice.max() > SURE and (edit := int(choice.argmax())):
+            if choice[1:].sum() > SURE and (edit := int(choice.argmax())):
                 found.setdefault(edit, place)
         return found
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 
-SIZE = 260
+SIZE = 240
 FEATURES = 1280
 CLASSES = 1000
 BATCH_NORM_EPSILON = 1e-3
@@ -74,5 +74,5 @@ class ImageTower:
         )
 
     def feature_map(self, pixels: Floats) -> npt.NDArray[np.float32]:
-        """(N, 3, 260, 260) -> (N, 1280, 9, 9)."""
+        """(N, 3, 240, 240) -> (N, 1280, 8, 8)."""
         return self._session.run(None, {"pixels": np.ascontiguousarray(pixels, np.float32)})[0]

@@ -48,7 +48,7 @@ class Encoder:
         return self._tower
 
     def __call__(self, pixels: Floats) -> Floats:
-        """(N, 3, 260, 260) -> (N, E): the pooled features, then the statistics."""
+        """(N, 3, 240, 240) -> (N, E): the pooled features, then the statistics."""
         pixels = np.ascontiguousarray(pixels, dtype=np.float32)
         features = self.tower.feature_map(pixels).mean(axis=(2, 3))
         light = statistics.measure(pixels, STD / 255, MEAN / 255)

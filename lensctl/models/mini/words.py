@@ -154,11 +154,12 @@ class Words:
 def bare(text: str) -> str:
     """Without articles, pointing words and closing marks, as names stand in a dictionary.
 
-    "A robin." is "robin", and "other birds than this" is "birds"; where nothing else is left, the
-    pointing words stay.
+    "A robin." is "robin", and "other birds than this" is "birds"; where nothing else is left, all
+    of it stays.
     """
-    named = _ARTICLE.sub("", text.strip().rstrip(".!").strip())
-    return " ".join(_POINTING.sub(" ", named).split()).strip(" ,;.!?") or named
+    whole = text.strip().rstrip(".!").strip()
+    named = _POINTING.sub(" ", _ARTICLE.sub("", whole))
+    return " ".join(named.split()).strip(" ,;.!?") or whole
 
 
 def clauses(text: str) -> list[str]:

@@ -107,7 +107,7 @@ class FeatureMap(nn.Module):
         self.model = model
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(N, 3, 260, 260) -> (N, 1280, 9, 9)."""
+        """(N, 3, 240, 240) -> (N, 1280, 8, 8)."""
         return self.model.forward_features(pixels)
 
 

@@ -151,7 +151,8 @@ class Instructions:
 
     Attributes:
         embeddings: (R, E): all views, the imagined pictures of every class, the drawn pictures.
-        texts: all instructions, and names alone, by which the choice learns what is no edit.
+        texts: all instructions.
+        names: alone; by them the choice learns what is no edit.
         photos, views: P and V.
     """
 
@@ -186,7 +187,8 @@ class Instructions:
             self._kind_groups(nouns, _known(drawn)),
         ]
         named = read_seen_as(class_names(classes, nouns)).names
-        self._add(str(naming.choice(wordings()["name"])).format(name) for name in named)
+        forms = wordings()["name"]
+        self.names = [str(naming.choice(forms)).format(name) for name in named]
         names = [one.lemmas[0] for one in classes]
         forms = wordings()["beyond"]["train"]
         self._beyond_any = self._add(form.format(naming.choice(names)) for form in forms)

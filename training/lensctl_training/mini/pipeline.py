@@ -7,7 +7,7 @@ OUT; a run that was stopped goes on behind the last finished stage.
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
         write_maps(make_maps(views, drawings, TextTower(model / TEXT)), model)
     lens, words = open_lens(model)
     taught = Instructions(views, drawings, lens.classifier, recipe.training.seed)
-    readings = _kept(out / READINGS, lambda: read(words, taught.texts))
+    readings = _kept(out / READINGS, lambda: read(words, taught.texts, taught.names))
     bank = make_bank(lens, taught, readings)
     head = train_fusion(bank, taught, recipe.training)
     write_fusion(head, model / FUSION)
@@ -103,12 +103,17 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
     return model
 
 
-def read(words: Words, texts: list[str]) -> dict[str, Floats]:
-    """All texts -> `sentences` (T, 384) and `votes` (T, 1000)."""
-    starts = tqdm(range(0, len(texts), TEXTS_AT_ONCE), unit=f"{TEXTS_AT_ONCE} texts")
-    parts = [words.read(texts[start : start + TEXTS_AT_ONCE]) for start in starts]
+def read(words: Words, texts: list[str], names: list[str]) -> dict[str, Floats]:
+    """All texts -> `sentences` (T, 384) and `votes` (T, 1000); names -> `names` (N, 384)."""
+    parts = [words.read(some) for some in _portions(texts)]
     sentences, votes = (np.concatenate(one) for one in zip(*parts, strict=True))
-    return {"sentences": sentences, "votes": votes}
+    named = np.concatenate([words.sentences(some) for some in _portions(names)])
+    return {"sentences": sentences, "votes": votes, "names": named}
+
+
+def _portions(texts: list[str]) -> Iterator[list[str]]:
+    starts = tqdm(range(0, len(texts), TEXTS_AT_ONCE), unit=f"{TEXTS_AT_ONCE} texts")
+    return (texts[start : start + TEXTS_AT_ONCE] for start in starts)
 
 
 def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:

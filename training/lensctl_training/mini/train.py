@@ -75,13 +75,17 @@ def contrastive_loss(
 
 @dataclass(frozen=True)
 class Bank:
-    """All that a run reads, described once: blocks of all pictures, readings of all texts."""
+    """All that a run reads, described once: blocks of all pictures, readings of all texts.
+
+    `names` are the sentences of names alone, which are never asked.
+    """
 
     meaning: Tensor
     look: Tensor
     light: Tensor
     sentences: Tensor
     votes: Tensor
+    names: Tensor
 
     def photos(self, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """The blocks of some pictures."""
@@ -89,10 +93,11 @@ class Bank:
 
 
 def make_bank(lens: Lens, drawn: Instructions, readings: Mapping[str, Floats]) -> Bank:
-    """Describe all pictures; `readings` are the texts' `sentences` and `votes`."""
-    blocks = lens.blocks(drawn.embeddings)
-    arrays = (blocks.meaning, blocks.look, blocks.light, readings["sentences"], readings["votes"])
-    return Bank(*(torch.from_numpy(np.ascontiguousarray(one)) for one in arrays))
+    """Describe all pictures; `readings` are what `pipeline.read` returns."""
+    described = vars(lens.blocks(drawn.embeddings)) | readings
+    return Bank(
+        **{name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in described.items()}
+    )
 
 
 def untrained(bank: Bank, drawn: Instructions) -> FusionHead:
@@ -100,7 +105,11 @@ def untrained(bank: Bank, drawn: Instructions) -> FusionHead:
     light = bank.light[: drawn.photos * drawn.views].numpy()
     fitted = fit_operators(light.reshape(drawn.photos, drawn.views, -1))
     operators, biases = (np.concatenate([one, np.zeros_like(one[:1])]) for one in fitted)
-    choice = fit_choice(bank.sentences.numpy(), drawn.edits_asked())
+    unasked = np.zeros(len(bank.names), dtype=np.int64)
+    choice = fit_choice(
+        torch.cat([bank.sentences, bank.names]).numpy(),
+        np.concatenate([drawn.edits_asked(), unasked]),
+    )
     return FusionHead((operators, biases), choice)
 
 
