@@ -42,7 +42,7 @@ def compare(name: str, shipped: TensorFile, made: TensorFile) -> None:
 
 
 def queries(folder: Path, embeddings: Floats, instructions: list[str]) -> Floats:
-    """(N, 1352) by the lens of a folder."""
+    """(N, 1363) by the lens of a folder."""
     maps = TensorFile(folder / MAPS)
     words = Words(maps, TextTower(folder / TEXT))
     weights = WeightFile(verified(IMAGE_WEIGHTS), DATA / LAYOUT)

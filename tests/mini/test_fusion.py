@@ -7,7 +7,7 @@ import pytest
 
 from lensctl.models.mini.fusion import LIGHT, LOOK, Blocks, Fusion, join
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import CLASSES, unit
+from lensctl.models.mini.words import MEANINGS, unit
 
 torch = pytest.importorskip("torch")
 from lensctl_training.mini import fusion as trained  # noqa: E402
@@ -27,12 +27,12 @@ def random_rows(width, seed, count=6):
 
 @pytest.fixture
 def photos():
-    return Blocks(unit(random_rows(CLASSES, 1)), unit(random_rows(LOOK, 2)), random_rows(LIGHT, 3))
+    return Blocks(unit(random_rows(MEANINGS, 1)), unit(random_rows(LOOK, 2)), random_rows(LIGHT, 3))
 
 
 @pytest.fixture
 def words():
-    return unit(random_rows(trained.SENTENCE, 4)), unit(random_rows(CLASSES, 5))
+    return unit(random_rows(trained.SENTENCE, 4)), unit(random_rows(MEANINGS, 5))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def head():
     torch.manual_seed(0)
     operators = 0.1 * random_rows(LIGHT * LIGHT, 6, OPERATORS).reshape(OPERATORS, LIGHT, LIGHT)
     choice = random_rows(trained.SENTENCE, 8, 1 + OPERATORS), np.zeros(1 + OPERATORS, np.float32)
-    return trained.FusionHead((operators, random_rows(LIGHT, 7, OPERATORS)), choice)
+    return trained.FusionHead((operators, random_rows(LIGHT, 7, OPERATORS)), choice).eval()
 
 
 def run(head, photos, words):
@@ -56,6 +56,18 @@ def test_untrained_gates_give_the_sum_where_no_edit_is_asked_for(photos, words, 
         head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[unchanged]
         summed = join(photos.meaning + 1.5 * words[1], photos.look, unit(photos.light))
         np.testing.assert_allclose(run(head, photos, words), summed, atol=1e-6)
+
+
+def test_a_gate_far_smaller_than_that_of_words_is_shut(photos, words, head):
+    head.choice.weight[:] = 0
+    head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[0]
+    with torch.no_grad():
+        head.gates.bias.copy_(torch.tensor([-0.15, 0.17, 0.1, 2.0]))
+    light = unit(photos.light)
+    shut = join(2 * words[1], 0.17 * photos.look, 0 * light)
+    np.testing.assert_allclose(run(head, photos, words), shut, atol=1e-6)
+    learning = join(2 * words[1] - 0.15 * photos.meaning, 0.17 * photos.look, 0.1 * light)
+    np.testing.assert_allclose(run(head.train(), photos, words), learning, atol=1e-6)
 
 
 def test_names_alone_are_taught_as_no_edit():
@@ -74,8 +86,8 @@ def test_an_edit_is_told_by_look_and_light_alone(photos, words, head):
     head.choice.weight[:] = 0
     head.choice.bias[:] = 50 * torch.eye(1 + OPERATORS)[1]
     found = run(head, photos, words)
-    np.testing.assert_allclose(found[:, :CLASSES], 0, atol=1e-6)
-    assert (np.abs(found[:, CLASSES:]).max(axis=1) > 0.01).all()
+    np.testing.assert_allclose(found[:, :MEANINGS], 0, atol=1e-6)
+    assert (np.abs(found[:, MEANINGS:]).max(axis=1) > 0.01).all()
 
 
 def test_numpy_and_torch_agree(photos, words, head, tmp_path):
@@ -85,13 +97,13 @@ def test_numpy_and_torch_agree(photos, words, head, tmp_path):
     write_fusion(head, tmp_path / "fusion.safetensors")
     found = Fusion(TensorFile(tmp_path / "fusion.safetensors"))(photos, *words)
     np.testing.assert_allclose(found, run(head, photos, words), atol=1e-5)
-    assert found.shape == (6, CLASSES + LOOK + LIGHT)
+    assert found.shape == (6, MEANINGS + LOOK + LIGHT)
 
 
 def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head, tmp_path):
     write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
     tensors = TensorFile(tmp_path / "fusion.safetensors")
-    fusion, tail = Fusion(tensors), slice(CLASSES + LOOK, None)
+    fusion, tail = Fusion(tensors), slice(MEANINGS + LOOK, None)
     first, second, beyond = 100 * unit(tensors["choice.weight"].astype(np.float32))[1:, None]
     none = np.zeros((0, trained.SENTENCE), np.float32)
     twice, undoable = np.concatenate([first, first]), np.concatenate([first, beyond])

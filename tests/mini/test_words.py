@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lensctl.models.mini.words import CLASSES, bare, clauses, softmax, unit
+from lensctl.models.mini.words import MEANINGS, bare, clauses, softmax, unit
 
 TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
 
@@ -73,12 +73,12 @@ def test_texts_encode_alike_alone_and_together(query_side):
     texts = ["a dog", "", "two red apples on a plate"]
     together = query_side.encode_texts(texts)
     alone = np.concatenate([query_side.encode_texts([text]) for text in texts])
-    assert together.shape == (3, CLASSES)
+    assert together.shape == (3, MEANINGS)
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_no_text_gives_no_row(query_side):
-    assert query_side.encode_texts([]).shape == (0, CLASSES)
+    assert query_side.encode_texts([]).shape == (0, MEANINGS)
 
 
 def test_softmax_and_unit_of_extremes():

@@ -1,17 +1,17 @@
 """The trained part of `mini`'s lens: what an instruction makes of a photo, in numpy.
 
-A photo comes as three blocks: *meaning* (class probabilities, damped), *look* (principal components
-of the features) and *light* (those of a small picture and other plain statistics). The words act in
-two ways:
+A photo comes as three blocks: *meaning* (class probabilities, damped, and colours), *look*
+(principal components of the features) and *light* (those of a small picture and other plain
+statistics). The words act in two ways:
 
 - They choose among *operators*: affine maps of light, each fitted to photos and their edited copies
   (colours go, the picture turns over, its middle grows); one choice is to change nothing. Where
   clauses ask for different edits ("greyscale and upside down"), their operators act in turn.
-- *Gates* scale the photo's meaning, look and light and the words' own classes: "a dog instead"
+- *Gates* scale the photo's meaning, look and light and the words' own meaning: "a dog instead"
   keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
   bird" wants birds that look unlike this very photo. As far as an edit is asked for, those of
   meaning and words close; what one edit leaves of the look beside the light, the next one of the
-  same instruction fades again.
+  same instruction fades again. Gates far smaller than that of words are shut.
 
 It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
@@ -23,7 +23,7 @@ import numpy as np
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import softmax, unit
+from lensctl.models.mini.words import CLASSES, softmax, unit
 
 FILE = "fusion.safetensors"
 LOOK = 256
@@ -33,6 +33,8 @@ BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
 GATES = ("meaning", "look", "light", "words")
 NAMED = np.isin(GATES, ("meaning", "words"))
 """The gates that close as far as an edit is asked for, which is told by look and light."""
+FAINT = 0.08
+"""Share of the gate of words below which another one is shut: "a dog" says nothing of the photo."""
 SURE = 0.5
 """Probability of all edits together from which a clause is taken to ask for its likeliest one."""
 FAINTEST = 1e-3
@@ -46,7 +48,7 @@ class Blocks:
     """N photos, described.
 
     Args:
-        meaning: (N, 1000), of unit rows.
+        meaning: (N, 1011), of unit rows.
         look: (N, 256), of unit rows.
         light: (N, 96).
     """
@@ -60,7 +62,7 @@ class Blocks:
 
 
 def join(meaning: Floats, look: Floats, light: Floats) -> Floats:
-    """Three blocks, weighted -> (N, 1352) of unit rows."""
+    """Three blocks, weighted -> (N, 1363) of unit rows."""
     parts = zip(BLOCK_WEIGHTS.values(), (meaning, look, light), strict=True)
     return unit(np.concatenate([np.float32(weight) * part for weight, part in parts], axis=1))
 
@@ -83,11 +85,11 @@ class Fusion:
         Args:
             photos: N of them.
             sentences: (N, 384), of the instructions.
-            votes: (N, 1000), of the instructions for classes.
+            votes: (N, 1011), of the instructions for classes and colours.
             clauses: for each instruction (C, 384), of its clauses; C is 0 where it has but one.
 
         Returns:
-            (N, 1352), of unit rows.
+            (N, 1363), of unit rows.
         """
         choice = softmax(self._linear("choice", sentences))
         light = self._operate(photos.light, choice)
@@ -108,11 +110,13 @@ class Fusion:
     def _open(self, photos: Blocks, sentences: Floats, votes: Floats, choice: Floats) -> Floats:
         """(N, 4): the gates."""
         likeness = (photos.meaning * votes).sum(axis=1, keepdims=True)
-        sureness = photos.meaning.max(axis=1, keepdims=True)
+        sureness = photos.meaning[:, :CLASSES].max(axis=1, keepdims=True)
         heard = np.concatenate([sentences, likeness, sureness, choice], axis=1)
         opened = self._linear("gates", np.maximum(self._linear("listen", heard), 0))
         edited = choice[:, 1:-1].sum(axis=1, keepdims=True)
-        return np.where(NAMED, opened * (1 - edited), opened)
+        opened = np.where(NAMED, opened * (1 - edited), opened)
+        least = FAINT * np.abs(opened[:, [GATES.index("words")]])
+        return np.where(np.abs(opened) < least, np.float32(0), opened)
 
     def _edits(self, clauses: Floats) -> dict[int, int]:
         """(C, 384) -> the different edits that clauses surely ask for, and which clause does.

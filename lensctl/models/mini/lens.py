@@ -2,9 +2,9 @@
 
 An embedding is [pooled features 1280 | plain statistics]. It is described in three blocks:
 
-- *meaning* (1000): the class probabilities, damped, so that words can be added to it. It follows
-  ConSE (Norouzi et al. 2014) in describing a photo by the classes that the network knows, and
-  leaves it to the words' side to say how a text relates to them.
+- *meaning* (1011): the class probabilities, damped, so that words can be added to it, and eleven
+  named colours. It follows ConSE (Norouzi et al. 2014) in describing a photo by the classes that
+  the network knows, and leaves it to the words' side to say how a text relates to them.
 - *look* (256): the principal components of the centred features, for likeness beyond the classes.
 - *light* (96): the principal components of the standardised statistics and of the small picture's
   logarithm, which turns a brighter or a tinted picture into a plain difference.
@@ -18,6 +18,7 @@ import numpy as np
 
 from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
+from lensctl.models.mini.colours import colours_of
 from lensctl.models.mini.fusion import Blocks, Fusion, join
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.statistics import PICTURE
@@ -30,6 +31,8 @@ DAMPING = 0.4
 DARKEST = 0.05
 """Added before the logarithm, so that black is not endlessly far from nearly black."""
 LOGARITHM = 0.3
+COLOURED = 0.3
+"""How much a photo's colours count, beside its classes."""
 
 
 class Lens:
@@ -73,7 +76,9 @@ class Lens:
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, T) unit: the meaning block alone."""
         with suited_to(len(embeddings)):
-            return meaning_of(embeddings, self.classifier)
+            embeddings = np.asarray(embeddings, np.float32)
+            colours = np.float32(COLOURED) * colours_of(embeddings[:, FEATURES:])
+            return unit(np.concatenate([classes_of(embeddings, self.classifier), colours], axis=1))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, T) unit."""
@@ -107,7 +112,7 @@ def classifier_of(weights: WeightFile) -> tuple[Floats, Floats]:
     return weights["classifier.weight"].T, weights["classifier.bias"]
 
 
-def meaning_of(embeddings: Floats, classifier: tuple[Floats, Floats]) -> Floats:
+def classes_of(embeddings: Floats, classifier: tuple[Floats, Floats]) -> Floats:
     """(N, E) embeddings, (1280, 1000) and (1000,) -> (N, 1000) unit."""
     matrix, bias = classifier
     logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias

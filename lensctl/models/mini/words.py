@@ -1,4 +1,4 @@
-"""Words into a distribution over the image network's 1000 classes.
+"""Words into a distribution over the image network's 1000 classes, and eleven colours.
 
 A text is compared with five word lists, each of which votes for classes: names of things with the
 classes that they are *seen as*, written by hand (a windmill as a lighthouse); WordNet synsets (what
@@ -6,7 +6,7 @@ is no class itself votes for its relatives: a capybara for rodents); the classes
 glosses, and the mean of all their texts. To this come a plain linear likeness, which keeps shades
 of meaning that the lists lose, and a linear map fitted to named drawings, for what is no class.
 Votes are sharp (a softmax over likenesses); the weights were chosen on other photographs than the
-benchmark's.
+benchmark's. Colours that are named stand beside the classes.
 
 Likeness in WordNet is Lin's (1998): twice the information of the nearest common ancestor over the
 information of both, where information is the negative log share of synsets below.
@@ -19,10 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lensctl.models.interface import Floats
+from lensctl.models.mini.colours import COLOURS, asked_colours
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import TextTower
 
 CLASSES = 1000
+MEANINGS = CLASSES + len(COLOURS)
+"""What a photo or a text can mean: the classes, then the colours."""
 NEAREST = 32
 """Synsets and names that vote: those nearest to the text."""
 SEEN_SHARPNESS = 20.0
@@ -39,6 +42,8 @@ VOTES = {
 }
 DRAWN = 0.5
 """Weight of what drawings say beside what the lists say."""
+ASKED = 0.67
+"""Weight of a colour that is named, beside all classes together."""
 INT8_SCALE = 254.0
 """Entries of these unit vectors stay below one half."""
 
@@ -57,7 +62,7 @@ _ONE_COLOUR = re.compile(r"\bblack and white\b", re.IGNORECASE)
 
 
 class Words:
-    """Texts -> (N, 1000) unit vectors over classes.
+    """Texts -> (N, 1011) unit vectors over classes and colours.
 
     Args:
         tensors: the shipped maps.
@@ -71,13 +76,14 @@ class Words:
         self._class_texts = tensors["class_texts"].astype(np.float32)
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """N texts -> (N, 1000) float32, unit length."""
+        """N texts -> (N, 1011) float32, unit length."""
         return self.read(texts)[1]
 
     def read(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """N texts -> their `sentences`, (N, 384), and what `encode` makes of them."""
         whole, named = np.split(self.sentences([*texts, *map(bare, texts)]), 2)
-        return whole, self._votes(whole, named)
+        coloured = np.float32(ASKED) * asked_colours(texts)
+        return whole, unit(np.concatenate([self._votes(whole, named), coloured], axis=1))
 
     def _votes(self, whole: Floats, named: Floats) -> Floats:
         placed = unit(named @ self._half("synset_basis"))

@@ -14,17 +14,18 @@ from safetensors.numpy import save_file
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini import image_tower, statistics
+from lensctl.models.mini.colours import COLOURS, GROUND, GROUND_SHARE, SPREAD
 from lensctl.models.mini.fusion import BLOCK_WEIGHTS, LIGHT, LOOK
 from lensctl.models.mini.fusion import FILE as FUSION
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
-from lensctl.models.mini.lens import DAMPING, FILE, classifier_of, light_of, meaning_of
+from lensctl.models.mini.lens import COLOURED, DAMPING, FILE, classes_of, classifier_of, light_of
 from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
 from lensctl.models.mini.sides import PREPROCESSING
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
-from lensctl.models.mini.words import CLASSES, unit
+from lensctl.models.mini.words import MEANINGS, unit
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.word_maps import make_word_maps
 
@@ -66,7 +67,7 @@ def make_maps(views: Floats, named: Drawings, text: TextTower) -> dict[str, np.n
     } | light_directions(light_of(views.reshape(-1, views.shape[-1])[:, FEATURES:]))
     maps = make_word_maps(text)
     mean = maps["text_mean"].astype(np.float32)
-    keys = meaning_of(named.embeddings, classifier_of(weights))
+    keys = classes_of(named.embeddings, classifier_of(weights))
     sentences = unit(text.encode(named.names.tolist()) - mean)
     photos["drawn_names"] = names_to_keys(sentences, keys, named.sources)
     return maps | {name: one.astype(np.float16) for name, one in photos.items()}
@@ -98,7 +99,8 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
     form = statistics.VERSION, statistics.WIDTH, statistics.SMALL
     encoder.update(repr((PREPROCESSING, form)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
-    lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS)).encode())
+    colours = COLOURED, COLOURS, SPREAD, GROUND, GROUND_SHARE
+    lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS, colours)).encode())
     for name in (TEXT, FILE, FUSION):
         lens.update((folder / name).read_bytes())
     card = {
@@ -106,8 +108,8 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
         "lens_fingerprint": lens.hexdigest()[:16],
         "image_size": image_tower.SIZE,
         "embedding_dim": FEATURES + statistics.WIDTH,
-        "target_dim": CLASSES + LOOK + LIGHT,
-        "text_dim": CLASSES,
+        "target_dim": MEANINGS + LOOK + LIGHT,
+        "text_dim": MEANINGS,
         "parameters": IMAGE_PARAMETERS + _size_of(folder / TEXT) + _size_of(folder / FUSION),
         "curves": curves,
     }

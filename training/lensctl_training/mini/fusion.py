@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lensctl.models.interface import Floats
-from lensctl.models.mini.fusion import BLOCK_WEIGHTS, GATES
+from lensctl.models.mini.fusion import BLOCK_WEIGHTS, FAINT, GATES, NAMED
+from lensctl.models.mini.words import CLASSES
 
 SENTENCE = 384
 LISTENERS = 64
@@ -59,18 +60,23 @@ class FusionHead(nn.Module):
     def forward(
         self, meaning: Tensor, look: Tensor, light: Tensor, sentences: Tensor, votes: Tensor
     ) -> Tensor:
-        """The blocks, (N, 384) sentence vectors, (N, 1000) class votes -> (N, D)."""
+        """The blocks, (N, 384) sentence vectors, (N, 1011) votes -> (N, D)."""
         choice = self.choice(sentences).softmax(dim=1)
         likeness = (meaning * votes).sum(dim=1, keepdim=True)
-        sureness = meaning.amax(dim=1, keepdim=True)
+        sureness = meaning[:, :CLASSES].amax(dim=1, keepdim=True)
         heard = torch.cat([sentences, likeness, sureness, choice], dim=1)
-        gates = self.gates(torch.relu(self.listen(heard))).split(1, dim=1)
-        of_meaning, of_look, of_light, of_words = gates
-        unedited = 1 - choice[:, 1:-1].sum(dim=1, keepdim=True)
+        opened = self.gates(torch.relu(self.listen(heard)))
+        edited = choice[:, 1:-1].sum(dim=1, keepdim=True)
+        opened = torch.where(torch.from_numpy(NAMED), opened * (1 - edited), opened)
+        if not self.training:
+            # A gate that is shut while training never learns to open.
+            least = FAINT * opened[:, -1:].abs()
+            opened = torch.where(opened.abs() < least, 0, opened)
+        of_meaning, of_look, of_light, of_words = opened.split(1, dim=1)
         change = torch.einsum("nd,kde->nke", light, self.operators) + self.operator_biases
         changed = light + (choice[:, 1:, None] * change).sum(dim=1)
         return join(
-            unedited * (of_meaning * meaning + of_words * votes),
+            of_meaning * meaning + of_words * votes,
             of_look * look,
             of_light * functional.normalize(changed, dim=1),
         )

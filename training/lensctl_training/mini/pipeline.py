@@ -104,7 +104,7 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
 
 
 def read(words: Words, texts: list[str], names: list[str]) -> dict[str, Floats]:
-    """All texts -> `sentences` (T, 384) and `votes` (T, 1000); names -> `names` (N, 384)."""
+    """All texts -> `sentences` (T, 384) and `votes` (T, 1011); names -> `names` (N, 384)."""
     parts = [words.read(some) for some in _portions(texts)]
     sentences, votes = (np.concatenate(one) for one in zip(*parts, strict=True))
     named = np.concatenate([words.sentences(some) for some in _portions(names)])

@@ -94,7 +94,7 @@ class Bank:
 
 def make_bank(lens: Lens, drawn: Instructions, readings: Mapping[str, Floats]) -> Bank:
     """Describe all pictures; `readings` are what `pipeline.read` returns."""
-    described = vars(lens.blocks(drawn.embeddings)) | readings
+    described = {**vars(lens.blocks(drawn.embeddings)), **readings}
     return Bank(
         **{name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in described.items()}
     )
