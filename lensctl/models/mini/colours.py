@@ -48,11 +48,12 @@ _BORDER = np.pad(np.zeros((SMALL - 2, SMALL - 2), dtype=bool), 1, constant_value
 def colours_of(statistics: Floats) -> Floats:
     """(N, WIDTH) statistics -> (N, 11) unit: roots of the shares of each colour."""
     pictures = statistics[:, :PICTURE].reshape(-1, 3, SMALL * SMALL).swapaxes(1, 2)
-    cells = _lab(pictures.clip(0, 1))
+    cells = _lab(pictures.clip(0, 1)).astype(np.float32)
     ground = np.median(cells[:, _BORDER], axis=1, keepdims=True)
     away = np.square(cells - ground).sum(axis=2, keepdims=True)
     counted = 1 + GROUND_SHARE - np.exp(-away / (2 * GROUND**2))
-    to_shades = np.square(cells[:, :, None] - _SHADES).sum(axis=3)
+    own, shades = np.square(cells).sum(axis=2, keepdims=True), np.square(_SHADES).sum(axis=1)
+    to_shades = own - 2 * cells @ _SHADES.T + shades
     distances = np.minimum.reduceat(to_shades, _FIRST_SHADES, axis=2)
     nearness = np.exp(-(distances - distances.min(axis=2, keepdims=True)) / (2 * SPREAD**2))
     shares = (counted * nearness / nearness.sum(axis=2, keepdims=True)).sum(axis=1)
@@ -77,5 +78,7 @@ def _lab(srgb: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
-_SHADES = _lab(np.array([shade for _, shades in COLOURS.values() for shade in shades]) / 255)
+_SHADES = _lab(
+    np.array([shade for _, shades in COLOURS.values() for shade in shades], np.float32) / 255
+).astype(np.float32)
 _FIRST_SHADES = np.cumsum([0, *(len(shades) for _, shades in COLOURS.values())])[:-1]
