@@ -119,6 +119,22 @@ def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head
     assert abs(unit(found[:1, tail])[0] @ unit(light[None])[0]) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_clause_that_is_surely_an_edit_is_the_likeliest_one(photos, words, head, tmp_path):
+    """Neither of two edits has half of the probability, but both have nearly all of it."""
+    head.choice.weight[:] = 0
+    head.choice.weight[1:3, 0] = torch.tensor([2.0, 1.9])
+    head.choice.weight[2, 1] = 20
+    write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
+    tensors = TensorFile(tmp_path / "fusion.safetensors")
+    clauses = np.eye(trained.SENTENCE, dtype=np.float32)[:2]
+    found = Fusion(tensors)(photos, *words, [clauses, *[clauses[:0]] * 5])
+    light = photos.light[0]
+    for operator, bias in zip(tensors["operators"][:2], tensors["operator_biases"], strict=False):
+        light = light + light @ operator.astype(np.float32) + bias.astype(np.float32)
+    tail = unit(found[:1, MEANINGS + LOOK :])[0]
+    assert abs(tail @ unit(light[None])[0]) == pytest.approx(1, abs=1e-5)
+
+
 def test_each_edit_in_turn_fades_the_look(photos, words, head, tmp_path):
     """A gate of 0.5 beside that of light, twice, is one of 0.25."""
     with torch.no_grad():
