@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.statistics import PICTURE, SMALL
@@ -48,7 +47,7 @@ _BORDER = np.pad(np.zeros((SMALL - 2, SMALL - 2), dtype=bool), 1, constant_value
 def colours_of(statistics: Floats) -> Floats:
     """(N, WIDTH) statistics -> (N, 11) unit: roots of the shares of each colour."""
     pictures = statistics[:, :PICTURE].reshape(-1, 3, SMALL * SMALL).swapaxes(1, 2)
-    cells = _lab(pictures.clip(0, 1)).astype(np.float32)
+    cells = _lab(pictures.clip(0, 1))
     ground = np.median(cells[:, _BORDER], axis=1, keepdims=True)
     away = np.square(cells - ground).sum(axis=2, keepdims=True)
     counted = 1 + GROUND_SHARE - np.exp(-away / (2 * GROUND**2))
@@ -66,7 +65,7 @@ def asked_colours(texts: Sequence[str]) -> Floats:
     return np.array(named, dtype=np.float32).reshape(-1, len(COLOURS))
 
 
-def _lab(srgb: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _lab(srgb: Floats) -> Floats:
     """(..., 3) of 0 to 1 -> CIELAB, for the white of sRGB (IEC 61966-2-1, CIE 15)."""
     linear = np.where(srgb > 0.04045, ((srgb + 0.055) / 1.055) ** 2.4, srgb / 12.92)
     ratios = linear @ _TO_XYZ.T / _WHITE
@@ -75,10 +74,11 @@ def _lab(srgb: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         -1,
         0,
     )
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
 
 
 _SHADES = _lab(
-    np.array([shade for _, shades in COLOURS.values() for shade in shades], np.float32) / 255
-).astype(np.float32)
+    np.array([shade for _, shades in COLOURS.values() for shade in shades], np.float32)
+    / np.float32(255)
+)
 _FIRST_SHADES = np.cumsum([0, *(len(shades) for _, shades in COLOURS.values())])[:-1]

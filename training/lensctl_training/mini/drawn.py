@@ -127,14 +127,14 @@ def embed_drawn() -> Drawings:
         shown = (
             (name, PREPROCESSING(ground)) for name, image in source if (ground := on_white(image))
         )
-        for group in _groups(tqdm(shown, unit="drawing"), BATCH):
+        for group in groups(tqdm(shown, unit="drawing"), BATCH):
             names += [name for name, _ in group]
             sources += [number] * len(group)
             rows.append(encode(np.stack([pixels for _, pixels in group])))
     return Drawings(np.array(names), np.array(sources), np.concatenate(rows))
 
 
-def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Runs of `size`, the last one shorter."""
     rest = iter(items)
     while group := list(islice(rest, size)):

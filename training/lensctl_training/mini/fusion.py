@@ -70,7 +70,7 @@ class FusionHead(nn.Module):
         opened = torch.where(torch.from_numpy(NAMED), opened * (1 - edited), opened)
         if not self.training:
             # A gate that is shut while training never learns to open.
-            least = FAINT * opened[:, -1:].abs()
+            least = FAINT * opened[:, [GATES.index("words")]].abs()
             opened = torch.where(opened.abs() < least, 0, opened)
         of_meaning, of_look, of_light, of_words = opened.split(1, dim=1)
         change = torch.einsum("nd,kde->nke", light, self.operators) + self.operator_biases

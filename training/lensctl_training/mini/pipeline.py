@@ -26,7 +26,7 @@ from lensctl.models.mini.words import Words
 from lensctl_training.mini.build import make_maps, write_card, write_maps
 from lensctl_training.mini.calibrate import score_curves
 from lensctl_training.mini.distil import DistilConfig, distil
-from lensctl_training.mini.drawn import Drawings, embed_drawn
+from lensctl_training.mini.drawn import Drawings, embed_drawn, groups
 from lensctl_training.mini.instructions import Instructions
 from lensctl_training.mini.train import (
     TrainingConfig,
@@ -105,15 +105,17 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
 
 def read(words: Words, texts: list[str], names: list[str]) -> dict[str, Floats]:
     """All texts -> `sentences` (T, 384) and `votes` (T, 1011); names -> `names` (N, 384)."""
-    parts = [words.read(some) for some in _portions(texts)]
+    parts = [words.read(some) for some in _at_once(texts)]
     sentences, votes = (np.concatenate(one) for one in zip(*parts, strict=True))
-    named = np.concatenate([words.sentences(some) for some in _portions(names)])
+    named = np.concatenate([words.sentences(some) for some in _at_once(names)])
     return {"sentences": sentences, "votes": votes, "names": named}
 
 
-def _portions(texts: list[str]) -> Iterator[list[str]]:
-    starts = tqdm(range(0, len(texts), TEXTS_AT_ONCE), unit=f"{TEXTS_AT_ONCE} texts")
-    return (texts[start : start + TEXTS_AT_ONCE] for start in starts)
+def _at_once(texts: list[str]) -> Iterator[list[str]]:
+    with tqdm(total=len(texts), unit="text") as bar:
+        for some in groups(texts, TEXTS_AT_ONCE):
+            yield some
+            bar.update(len(some))
 
 
 def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, np.ndarray]:
