@@ -71,11 +71,12 @@ def test_no_text_is_learned_and_held_out(lessons):
     assert held_out == 100 and learned <= 100
 
 
-def test_a_student_of_fewer_layers_learns(arrays, lessons, tmp_path):
+def test_a_student_of_fewer_layers_learns(arrays, lessons, tmp_path, capfd):
     student = start_from(arrays, (0, 2), list(range(PIECES)))
     missed = 1 - cosines(student, lessons[1]).mean()
     teach(student, lessons[0], DistilConfig(steps=40, tokens=300, rate=1e-3), tmp_path / "kept")
     assert 1 - cosines(student, lessons[1]).mean() < missed / 2
+    assert capfd.readouterr().err == "", "a bar is for terminals alone"
 
 
 def test_a_stopped_run_ends_as_one_that_was_not(arrays, lessons, tmp_path, monkeypatch):

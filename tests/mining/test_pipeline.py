@@ -48,6 +48,14 @@ def test_a_folder_becomes_shards_with_provenance(handbook: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("stub")
+def test_no_bar_is_drawn_into_a_pipe(
+    handbook: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run([handbook], tmp_path / "out")
+    assert "part" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("stub")
 def test_every_image_and_pair_is_accounted_for(handbook: Path, tmp_path: Path) -> None:
     (handbook / "icons" / "note.png").unlink()
     (handbook / "img" / "Mosaic-low.png").write_bytes(b"not an image")

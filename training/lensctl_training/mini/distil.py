@@ -229,7 +229,7 @@ def read_by_teacher(teacher: Encoder, ids: list[list[int]]) -> npt.NDArray[np.fl
     for row, one in enumerate(ids):
         by_length.setdefault(len(one), []).append(row)
     vectors = np.zeros((len(ids), WIDTH), dtype=np.float16)
-    with tqdm(total=len(ids), unit="text") as shown:
+    with tqdm(total=len(ids), unit="text", disable=None) as shown:
         for length, rows in by_length.items():
             size = max(1, TEACHER_BATCH // length)
             for start in range(0, len(rows), size):
@@ -281,7 +281,10 @@ def teach(student: Encoder, lessons: list[Lesson], config: DistilConfig, kept: P
             part.load_state_dict(state[name])
         rng.bit_generator.state = json.loads(state["draws"])
         first = state["step"]
-    for step in (shown := trange(first, config.steps, initial=first, total=config.steps)):
+    shown = trange(
+        first, config.steps, initial=first, total=config.steps, unit="step", disable=None
+    )
+    for step in shown:
         lesson = lessons[int(rng.choice(len(lessons), p=sizes / sizes.sum()))]
         batch = min(max(1, config.tokens // lesson.ids.shape[1]), len(lesson.ids))
         rows = torch.from_numpy(rng.choice(len(lesson.ids), batch, replace=False))

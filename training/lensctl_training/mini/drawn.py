@@ -127,7 +127,7 @@ def embed_drawn() -> Drawings:
         shown = (
             (name, PREPROCESSING(ground)) for name, image in source if (ground := on_white(image))
         )
-        for group in groups(tqdm(shown, unit="drawing"), BATCH):
+        for group in groups(tqdm(shown, unit="drawing", disable=None), BATCH):
             names += [name for name, _ in group]
             sources += [number] * len(group)
             rows.append(encode(np.stack([pixels for _, pixels in group])))

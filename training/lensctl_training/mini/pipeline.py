@@ -112,7 +112,7 @@ def read(words: Words, texts: list[str], names: list[str]) -> dict[str, Floats]:
 
 
 def _at_once(texts: list[str]) -> Iterator[list[str]]:
-    with tqdm(total=len(texts), unit="text") as bar:
+    with tqdm(total=len(texts), unit="text", disable=None) as bar:
         for some in groups(texts, TEXTS_AT_ONCE):
             yield some
             bar.update(len(some))

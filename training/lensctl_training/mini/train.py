@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 from torch import Tensor
+from tqdm import tqdm, trange
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.image_tower import LAYOUT, WeightFile
@@ -125,7 +126,7 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
     usual = config.temperature
     temperatures = config.edit_temperature, usual, config.kind_temperature, usual
     weights = torch.tensor([1.0, 1.0, 1.0, config.beyond_weight])
-    for step in range(config.steps):
+    for step in trange(config.steps, unit="step", disable=None):
         losses = torch.stack(
             [
                 batch_loss(head, bank, batch, config, temperature)
@@ -141,7 +142,8 @@ def train_fusion(bank: Bank, drawn: Instructions, config: TrainingConfig) -> Fus
         schedule.step()
         if step % 100 == 0 or step == config.steps - 1:
             told = "  ".join(f"{one:.3f}" for one in losses.tolist())
-            print(f"step {step:5d}  loss of edits, subject, kind, beyond: {told}", file=sys.stderr)
+            said = f"step {step:5d}  loss of edits, subject, kind, beyond: {told}"
+            tqdm.write(said, file=sys.stderr)
     return head.eval()
 
 

@@ -139,7 +139,7 @@ def embed_views() -> Floats:
     encode = open_encoder()
     total = (1 + CROPS) * sum(len(names) for _, names in SOURCES.values())
     rows = []
-    for picture in tqdm(pictures(), total=total, unit="picture"):
+    for picture in tqdm(pictures(), total=total, unit="picture", disable=None):
         views = [picture, *(edit.transform(picture) for edit in EDITS.values())]
         rows.append(encode(np.stack([PREPROCESSING(view) for view in views])))
     return np.stack(rows)

@@ -162,7 +162,9 @@ def run_stage(
     stale = set(stale_parts(workspace, name, keys))
     todo = [part for part in parts if part.name in stale]
     work = partial(make_part, name, keys, str(workspace.out), config)
-    progress = tqdm(total=len(parts), initial=len(parts) - len(todo), desc=name, unit="part")
+    progress = tqdm(
+        total=len(parts), initial=len(parts) - len(todo), desc=name, unit="part", disable=None
+    )
     with progress:
         for _ in engine.run(work, todo):
             progress.update()
