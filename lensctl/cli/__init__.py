@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 
 def main() -> None:
@@ -14,8 +15,16 @@ def main() -> None:
 
         if answer(os.environ):
             return
+    _open_closed_streams()
     try:
         from lensctl.cli.commands import run
     except KeyboardInterrupt:  # Ctrl-C in the first moments; later ones are `run`'s
         sys.exit(130)
     run()
+
+
+def _open_closed_streams() -> None:
+    """`lensctl ... >&-` has no stdout at all, and what is written there is wanted by nobody."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from lensctl.cli.terminal import note, prepare_places
-from lensctl.errors import UsageError
+from lensctl.errors import PhotoError, UsageError
 
 if TYPE_CHECKING:
     from lensctl.library.filters import Area, Filters
@@ -93,13 +93,25 @@ def _words(text: str) -> str:
 
 
 def _photo(name: str) -> Path | bytes:
+    if not name:
+        raise UsageError("the path of the image is empty", next_step="name an image file")
     if name == "-":
         if sys.stdin.isatty():
             raise UsageError("an image is expected on stdin", next_step="lensctl query - < img.jpg")
         return sys.stdin.buffer.read()
     path = Path(name)
-    if not os.path.lexists(path):
-        raise UsageError(f"there is no file {name}", next_step="correct the path of the image")
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        raise PhotoError(
+            f"no rights to look at {name}",
+            why="a folder above it is closed to this user",
+            next_step="change its rights, or name another image",
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"there is no file {name}", next_step="correct the path of the image"
+        ) from error
     if path.is_dir():
         raise UsageError(f"{name} is a folder, not an image", next_step="name an image file")
     return path
@@ -121,11 +133,10 @@ def read_filters(
     place: str | None = None,
 ) -> "Filters":
     """The filters of a search. Raises UsageError."""
-    from lensctl.library.catalog import absolute
     from lensctl.library.filters import Filters, parse_date
 
     return Filters(
-        folder=absolute(folder) if folder is not None else None,
+        folder=os.fsencode(folder.absolute()) if folder is not None else None,
         after=parse_date(after) if after else None,
         before=parse_date(before) if before else None,
         camera=camera,

@@ -5,9 +5,11 @@ This module and the command files import nothing heavy: `lensctl --help` loads t
 
 import os
 import sys
-from typing import NoReturn
+from io import TextIOWrapper
+from typing import Any, NoReturn, cast
 
 import typer
+from typer.core import TyperGroup
 
 from lensctl import __version__
 from lensctl.cli.check import check
@@ -26,10 +28,31 @@ from lensctl.cli.status import status
 from lensctl.cli.terminal import as_storage_error
 from lensctl.cli.train import train_app
 from lensctl.cli.watch import watch
-from lensctl.errors import LensctlError
+from lensctl.errors import LensctlError, StorageError
+
+
+class _ReaderLeftError(Exception):
+    """Whoever read our output went away: `lensctl query ... | head`. Not an error of ours."""
+
+
+class _Commands(TyperGroup):
+    """Flushes stdout while its errors can still be told, and keeps a reader that left from typer,
+    which would end with 1.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ReaderLeftError from error
+
 
 app = typer.Typer(
     name="lensctl",
+    cls=_Commands,
     help="Search your photos by image, by instruction, by words.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -79,6 +102,8 @@ app.add_typer(train_app)
 
 def run() -> NoReturn:
     """Run the command line; every error of the tree ends here, without a traceback."""
+    # A terminal or a pipe need not take every character: it shall see an escape, not an error.
+    cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     try:
         app()
     except LensctlError as error:
@@ -86,16 +111,37 @@ def run() -> NoReturn:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`lensctl query ... | head`): not an error. stdout is
-        # replaced so that the interpreter's own flush at exit does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except _ReaderLeftError:
+        _give_up_stdout()
         sys.exit(0)
     except OSError as error:
-        _fail(as_storage_error(error))
+        _fail(_output_error(error) if _stdout_fails() else as_storage_error(error))
     sys.exit(0)
 
 
+def _output_error(error: OSError) -> StorageError:
+    return StorageError(
+        "what the command prints cannot be written",
+        why=error.strerror or str(error),
+        next_step="free some space there, or send the output elsewhere",
+    )
+
+
+def _stdout_fails() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
+        return True
+    return False
+
+
+def _give_up_stdout() -> None:
+    """What it still holds goes nowhere, or the interpreter would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(error: LensctlError) -> NoReturn:
+    _stdout_fails()
     print("\n".join(error.lines()), file=sys.stderr)
     sys.exit(error.exit_code)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensctl.cli.options import DeviceOption, LibraryOption, PrecisionOption, QuietOption
+from lensctl.cli.options import DeviceOption, LibraryOption, PrecisionOption, QuietOption, read_path
 from lensctl.cli.terminal import note
 from lensctl.config import load_settings
 from lensctl.errors import DataError, LensctlError, UsageError
@@ -39,7 +39,10 @@ eval_app = typer.Typer(
 )
 
 DataOption = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help="The benchmark's folder, as distributed.")
+    Path,
+    typer.Option(
+        "--data", metavar="DIR", help="The benchmark's folder, as distributed.", parser=read_path
+    ),
 ]
 ModelsOption = Annotated[
     list[str] | None,
@@ -58,6 +61,7 @@ OutOption = Annotated[
         metavar="DIR",
         help="Where results go: JSON, table, pages, submissions [default: eval-results/BENCHMARK].",
         show_default=False,
+        parser=read_path,
     ),
 ]
 CacheOption = Annotated[
@@ -67,6 +71,7 @@ CacheOption = Annotated[
         metavar="DIR",
         help="Where vectors of galleries are kept [default: the platform's cache folder].",
         show_default=False,
+        parser=read_path,
     ),
 ]
 SplitOption = Annotated[
@@ -252,12 +257,14 @@ eval_app.command("all", help="Every benchmark that is in DIR, in folders of thei
 @eval_app.command()
 def triplets(
     data: Annotated[
-        list[Path], typer.Argument(metavar="DATA", help="A folder of shards, or shards.")
+        list[Path],
+        typer.Argument(metavar="DATA", help="A folder of shards, or shards.", parser=read_path),
     ],
     model: ModelsOption = None,
     baseline: BaselinesOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the scores as JSON.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the scores as JSON.", parser=read_path),
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -292,11 +299,16 @@ def compare(
     queries: Annotated[
         Path,
         typer.Option(
-            metavar="FILE", help='Lines like {"image": "photo.jpg", "text": "the same at night"}.'
+            metavar="FILE",
+            help='Lines like {"image": "photo.jpg", "text": "the same at night"}.',
+            parser=read_path,
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the ballot and the votes are kept.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where the ballot and the votes are kept.", parser=read_path
+        ),
     ] = Path("eval-results/compare"),
     results: Annotated[
         int, typer.Option("-k", min=1, max=20, metavar="N", help="Photos shown a side.")
@@ -333,7 +345,9 @@ def compare(
 
 @eval_app.command()
 def votes(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of `eval compare`.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The --out of `eval compare`.", parser=read_path)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count the votes of a blind comparison, with confidence intervals."""

@@ -1,5 +1,6 @@
 """`lensctl export`: the results of a query, copied or linked into a folder."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from lensctl.cli import search_options as options
 from lensctl.cli.asking import read_filters, read_question
 from lensctl.cli.finding import find
-from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.terminal import count, note
 from lensctl.config import load_settings
 from lensctl.errors import UsageError
@@ -21,7 +22,10 @@ def export(
     what: options.WhatArgument = None,
     instruction: options.InstructionArgument = None,
     to: Annotated[
-        Path, typer.Option("--to", metavar="DIR", help="Where to; made where it is missing.")
+        Path,
+        typer.Option(
+            "--to", metavar="DIR", help="Where to; made where it is missing.", parser=read_path
+        ),
     ] = ...,  # type: ignore[assignment]
     link: Annotated[bool, typer.Option("--link", help="Symbolic links instead of copies.")] = False,
     image: options.ImageOption = None,
@@ -72,7 +76,9 @@ def _place(paths: list[bytes], to: Path, *, link: bool) -> int:
             note(f"not exported: {show_path(path)}: it is away or gone")
             continue
         place = place_link(source, to) if link else place_copy(source, to)
-        sys.stdout.buffer.write(os.fsencode(place) + b"\n")
+        # Whoever read the listing may leave; the photos are what was asked for.
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.buffer.write(os.fsencode(place) + b"\n")
         placed += 1
     note(f"{count(placed, 'photo')} in {to}")
     return placed

@@ -6,8 +6,10 @@ from lensctl.cli.asking import Asked
 from lensctl.cli.opening import existing_library, model_for
 from lensctl.cli.terminal import note
 from lensctl.config import Settings
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
+    from lensctl.library.catalog import Catalog
     from lensctl.library.filters import Filters
     from lensctl.library.search import Match, SearchMode
 
@@ -33,13 +35,20 @@ def find(
             include_self=include_self,
             min_relevance=settings.min_score,
         )
-    if not matches:
-        _explain_nothing(settings, bool(filters))
+        if not matches:
+            _explain_nothing(session.catalog, settings, filters)
     return matches
 
 
-def _explain_nothing(settings: Settings, filtered: bool) -> None:
-    reasons = ["no photo passes the filters" if filtered else "the library holds no photo"]
-    if settings.min_score > 0:
-        reasons.append(f"none reaches a score of {settings.min_score}")
-    note("no results: " + ", or ".join(reasons))
+def _explain_nothing(catalog: "Catalog", settings: Settings, filters: "Filters") -> None:
+    filters = filters.located(catalog)
+    if filters.folder is not None and not catalog.photos_under(filters.folder):
+        where = show_path(filters.folder)
+        reason = f"the library knows no photo in {where}; see its folders: lensctl status"
+    elif not len(filters.allowed(catalog)):
+        reason = "no photo passes the filters" if filters else "the library holds no photo"
+    elif settings.min_score > 0:
+        reason = f"none reaches a score of {settings.min_score}"
+    else:
+        reason = "there is no other photo; to see the query photo itself: --include-self"
+    note(f"no results: {reason}")

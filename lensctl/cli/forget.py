@@ -7,14 +7,17 @@ from typing import Annotated
 import typer
 
 from lensctl.cli.opening import existing_library
-from lensctl.cli.options import LibraryOption
+from lensctl.cli.options import LibraryOption, read_path
 from lensctl.cli.terminal import count, note
 from lensctl.config import load_settings
 
 
 def forget(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="DIR|PATH...", help="Folders or photos to forget.")
+        list[Path],
+        typer.Argument(
+            metavar="DIR|PATH...", help="Folders or photos to forget.", parser=read_path
+        ),
     ],
     library: LibraryOption = None,
 ) -> None:
@@ -23,11 +26,9 @@ def forget(
     A forgotten photo comes back when a folder that holds it is indexed again; --exclude or a
     .lensctlignore file keeps it out.
     """
-    from lensctl.library.catalog import absolute
-
     place = existing_library(load_settings(library=library).library)
     with place.writing() as recorder:
-        forgotten = sum(recorder.forget_photos(absolute(path)) for path in paths)
+        forgotten = sum(recorder.forget_photos(recorder.locate(path)) for path in paths)
     place.drop_search_files()
     print(f"{count(forgotten, 'photo')} forgotten")
     if not forgotten:

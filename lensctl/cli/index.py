@@ -14,6 +14,7 @@ from lensctl.cli.options import (
     ModelOption,
     PrecisionOption,
     QuietOption,
+    read_path,
 )
 from lensctl.cli.terminal import GracefulStop, count, duration, note
 from lensctl.config import Settings, load_settings
@@ -32,7 +33,11 @@ _LISTED = 20
 def index(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DIR", help="Folders to index; none: all that were indexed before."),
+        typer.Argument(
+            metavar="DIR",
+            help="Folders to index; none: all that were indexed before.",
+            parser=read_path,
+        ),
     ] = None,
     library: LibraryOption = None,
     model: ModelOption = None,
@@ -59,7 +64,6 @@ def index(
 
     Photos are only read. Run it again at any time, also after Ctrl-C or a crash: it goes on.
     """
-    from lensctl.library.catalog import absolute
     from lensctl.library.indexer import Indexer
     from lensctl.library.library import Library
     from lensctl.models.registry import open_model
@@ -73,6 +77,7 @@ def index(
         exclude=exclude,
     )
     place = Library(settings.library)
+    place.bring_up_to_date()
     chosen = [require_folder(place, folder) for folder in folders or []]
     if not chosen and not place.exists():
         raise UsageError(
@@ -82,7 +87,7 @@ def index(
     with GracefulStop() as stop, IndexProgress(stop, quiet=quiet) as progress:
         name = model_name(place, settings.model)
         indexer = Indexer(place, open_model(name), name, options, progress)
-        summary = indexer.run([absolute(folder) for folder in chosen])
+        summary = indexer.run(chosen)
     if as_json:
         print(json.dumps(_as_json(summary)))
     elif not quiet:
@@ -108,16 +113,20 @@ def index_options(
     )
 
 
-def require_folder(place: "Library", folder: Path) -> Path:
-    """The folder, where it is one or was indexed before (then it may be offline)."""
+def require_folder(place: "Library", folder: Path) -> bytes:
+    """The folder by the catalog's name for it.
+
+    Raises UsageError where it is neither a folder nor was indexed before (then it is offline).
+    """
     from lensctl.library.catalog import absolute
 
-    if folder.is_dir():
-        return folder
+    where, indexed = absolute(folder), False
     if place.exists():
         with place.reading() as catalog:
-            if absolute(folder) in (path for _, path in catalog.roots()):
-                return folder
+            where = catalog.locate(folder)
+            indexed = where in (path for _, path in catalog.roots())
+    if indexed or folder.is_dir():
+        return where
     what = "is not a folder" if folder.exists() else "does not exist"
     raise UsageError(
         f"{folder} {what}", next_step="name a folder of photos: lensctl index ~/Photos"
@@ -176,7 +185,7 @@ def print_summary(summary: "IndexSummary") -> None:
     for path in summary.offline_folders:
         note(
             f"offline: {show_path(path)}: missing or empty, nothing was forgotten"
-            f" (if its photos are gone for good: lensctl forget)"
+            " (moved: lensctl relocate OLD NEW; gone for good: lensctl forget)"
         )
     print_problems(summary)
     if summary.stopped:

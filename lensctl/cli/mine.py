@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lensctl.cli.options import read_path
 from lensctl.errors import UsageError
 
 STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
@@ -18,9 +19,12 @@ Inputs = Annotated[
         metavar="[STAGE] FOLDER|WARC|LISTING...",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for shards, report and work.")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder for shards, report and work.", parser=read_path)
+]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="Settings (TOML); docs/mining.md lists them.")
+    Path | None,
+    typer.Option("--config", help="Settings (TOML); docs/mining.md lists them.", parser=read_path),
 ]
 Model = Annotated[str | None, typer.Option("--model", help="Model that annotates the images.")]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
 from lensctl.errors import ModelError, UsageError
 
@@ -78,7 +79,10 @@ def info(
 @models.command()
 def convert(
     file: Annotated[
-        Path, typer.Argument(help="A published MagicLens .pkl, or CLIP weights in .safetensors.")
+        Path,
+        typer.Argument(
+            help="A published MagicLens .pkl, or CLIP weights in .safetensors.", parser=read_path
+        ),
     ],
     name: NameOption = "",
     config: Annotated[
@@ -88,6 +92,7 @@ def convert(
             metavar="JSON",
             help="Dimensions beside the weights: a side file, or a transformers config.json.",
             show_default=False,
+            parser=read_path,
         ),
     ] = None,
     backbone: BackboneOption = "",

@@ -5,11 +5,26 @@ from typing import Annotated
 
 import typer
 
+from lensctl.errors import UsageError
+
+
+def read_path(text: str) -> Path:
+    """A path that was typed. Raises UsageError where it is empty: "" would be this folder."""
+    if text:
+        return Path(text)
+    raise UsageError(
+        "a path is empty",
+        why="an unset variable in quotes does that",
+        next_step="name a file or a folder; this folder is .",
+    )
+
+
 LibraryOption = Annotated[
     Path | None,
     typer.Option(
         "--library",
         metavar="FOLDER",
+        parser=read_path,
         help="The library's folder [env: LENSCTL_LIBRARY; default: the platform's data folder].",
         show_default=False,
     ),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lensctl.cli.options import read_path
+
 WhatArgument = Annotated[
     str | None,
     typer.Argument(metavar="IMAGE|TEXT", help="An image file, - for an image on stdin, or words."),
@@ -23,7 +25,8 @@ ResultsOption = Annotated[
     int | None, typer.Option("-k", metavar="N", help="How many results [default: 10].")
 ]
 FolderOption = Annotated[
-    Path | None, typer.Option("--in", metavar="DIR", help="Only photos in this folder.")
+    Path | None,
+    typer.Option("--in", metavar="DIR", help="Only photos in this folder.", parser=read_path),
 ]
 AfterOption = Annotated[
     str | None, typer.Option("--after", metavar="DATE", help="Only photos taken then or later.")

@@ -1,6 +1,7 @@
 """`lensctl status`: what the library holds, where, and what could not be read."""
 
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,8 +39,8 @@ def _facts(place: "Library") -> dict[str, Any]:
     with place.reading() as catalog:
         states = catalog.state_counts()
         return {
-            "library": str(place.folder),
-            "config": str(config_path()),
+            "library": show_path(os.fsencode(place.folder)),
+            "config": show_path(os.fsencode(config_path())),
             "bytes": sum(one.stat().st_size for one in place.folder.rglob("*") if one.is_file()),
             "model": catalog.fact("model"),
             "models": catalog.models(),

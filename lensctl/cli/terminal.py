@@ -7,6 +7,7 @@ from types import FrameType
 from typing import Any
 
 from lensctl.errors import StorageError
+from lensctl.show.names import show_path
 
 
 def note(text: str) -> None:
@@ -78,7 +79,9 @@ class GracefulStop:
 
 def as_storage_error(error: OSError) -> StorageError:
     """An error of the system that no command foresaw, in words."""
-    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    # Of a copy both ends are named, and it is the second one that is written.
+    named = error.filename if error.filename2 is None else error.filename2
+    place = show_path(os.fsencode(named)) if isinstance(named, (str, bytes)) else ""
     return StorageError(
         f"cannot use {place}" if place else "the system refused an operation",
         why=error.strerror or str(error),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
 from lensctl.errors import DependencyError, UsageError
 
@@ -38,9 +39,12 @@ import_app = typer.Typer(
 )
 train_app.add_typer(import_app)
 
-OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where shards go.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Where shards go.", parser=read_path)
+]
 ImagesOption = Annotated[
-    Path, typer.Option("--images", metavar="DIR", help="The folder of the images.")
+    Path,
+    typer.Option("--images", metavar="DIR", help="The folder of the images.", parser=read_path),
 ]
 
 
@@ -49,11 +53,18 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or file.")],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", help="Log, checkpoints, model and report go here."),
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Log, checkpoints, model and report go here.",
+            parser=read_path,
+        ),
     ],
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="[DATA]", help="Shards or .jsonl; replaces the recipe's."),
+        typer.Argument(
+            metavar="[DATA]", help="Shards or .jsonl; replaces the recipe's.", parser=read_path
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in DIR, if any.")
@@ -113,10 +124,17 @@ def _show(metrics: dict[str, float]) -> None:
 
 @train_app.command()
 def check(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Shards or a .jsonl file.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="Shards or a .jsonl file.", parser=read_path)
+    ],
     sheet: Annotated[
         Path | None,
-        typer.Option("--sheet", metavar="FILE", help="Also write a page with sample triplets."),
+        typer.Option(
+            "--sheet",
+            metavar="FILE",
+            help="Also write a page with sample triplets.",
+            parser=read_path,
+        ),
     ] = None,
     samples: Annotated[
         int, typer.Option("--samples", min=1, metavar="N", help="Triplets on the page.")
@@ -139,7 +157,9 @@ def check(
 
 @import_app.command()
 def jsonl(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="One triplet a line.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="One triplet a line.", parser=read_path)
+    ],
     out: OutOption,
 ) -> None:
     """A JSONL file of local paths; docs/training.md has the format."""
@@ -149,7 +169,8 @@ def jsonl(
 @import_app.command()
 def megapairs(
     annotations: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The annotations, .jsonl or .json.")
+        Path,
+        typer.Argument(metavar="FILE", help="The annotations, .jsonl or .json.", parser=read_path),
     ],
     images: ImagesOption,
     out: OutOption,
@@ -160,7 +181,9 @@ def megapairs(
 
 @import_app.command()
 def cirr(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data set's folder.", parser=read_path)
+    ],
     out: OutOption,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="train or val.")] = "train",
 ) -> None:
@@ -170,7 +193,9 @@ def cirr(
 
 @import_app.command()
 def fashioniq(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The data set's folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The data set's folder.", parser=read_path)
+    ],
     out: OutOption,
     split: Annotated[str, typer.Option("--split", metavar="NAME", help="train or val.")] = "train",
 ) -> None:

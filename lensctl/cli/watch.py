@@ -14,7 +14,7 @@ from lensctl.cli.index import (
     told_changes,
 )
 from lensctl.cli.opening import model_name
-from lensctl.cli.options import DeviceOption, LibraryOption, ModelOption, PrecisionOption
+from lensctl.cli.options import DeviceOption, LibraryOption, ModelOption, PrecisionOption, read_path
 from lensctl.cli.terminal import GracefulStop, count, duration, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import LibraryBusyError, NoLibraryError, StorageError
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def watch(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DIR", help="Folders to watch; none: all that were indexed."),
+        typer.Argument(
+            metavar="DIR", help="Folders to watch; none: all that were indexed.", parser=read_path
+        ),
     ] = None,
     quiet_seconds: Annotated[
         float,
@@ -58,7 +60,6 @@ def watch(
     A disk that is unmounted is waited for; nothing is forgotten. Changes that other machines make
     on a network share are found by --rescan.
     """
-    from lensctl.library.catalog import absolute
     from lensctl.library.library import Library
     from lensctl.library.watching import FolderWatch, WatchOptions
 
@@ -66,7 +67,8 @@ def watch(
         library=library, model=model, exclude=exclude, device=device, precision=precision
     )
     place = Library(settings.library)
-    chosen = [absolute(require_folder(place, folder)) for folder in folders or []]
+    place.bring_up_to_date()
+    chosen = [require_folder(place, folder) for folder in folders or []]
     roots = chosen or _indexed_folders(place)
     options = WatchOptions(quiet=quiet_seconds, rescan=rescan_minutes * 60, poll=poll)
     with GracefulStop("stopping") as stop:

@@ -214,6 +214,24 @@ class Catalog:
             found.setdefault(facts.content_id, facts)
         return found
 
+    def locate(self, path: str | bytes | os.PathLike[str]) -> bytes:
+        """How the catalog names a path that was typed; its real path where nothing is known there.
+
+        Photos are found through symbolic links below a root and kept by that name, while a root is
+        kept by its real path: so links in front of the root are resolved, and no others.
+        """
+        return next((one for one in _spellings(path) if self._knows(one)), absolute(path))
+
+    def _knows(self, path: bytes) -> bool:
+        condition, values = folder_condition(path)
+        return any(
+            self.connection.execute(
+                f"SELECT 1 FROM {table} WHERE 1 {condition.replace('photos.path', 'path')} LIMIT 1",
+                values,
+            ).fetchone()
+            for table in ("photos", "roots")
+        )
+
     def photos_under(self, path: bytes) -> int:
         """How many photos are known at or under a path."""
         condition, values = folder_condition(path)
@@ -287,6 +305,14 @@ def from_floats(vector: Floats) -> bytes:
     return stored.tobytes()
 
 
-def absolute(path: str | os.PathLike[str]) -> bytes:
+def _spellings(path: str | bytes | os.PathLike[str]) -> Iterator[bytes]:
+    """The absolute path as it is, then with more and more of its beginning resolved."""
+    parts = os.fsencode(os.path.abspath(path)).split(b"/")
+    for resolved in range(1, len(parts) + 1):
+        start = os.path.realpath(b"/".join(parts[:resolved]) or b"/")
+        yield os.path.join(start, *parts[resolved:])
+
+
+def absolute(path: str | bytes | os.PathLike[str]) -> bytes:
     """The real, absolute path as bytes: how the catalog names places."""
     return os.fsencode(os.path.realpath(path))

@@ -3,7 +3,7 @@
 import datetime
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -56,6 +56,10 @@ class Filters:
 
     def __bool__(self) -> bool:
         return self != Filters()
+
+    def located(self, catalog: Catalog) -> "Filters":
+        """The same, its folder by the catalog's name for it."""
+        return self if self.folder is None else replace(self, folder=catalog.locate(self.folder))
 
     def allowed(self, catalog: Catalog) -> np.ndarray:
         """Content ids, ascending int64, of the visible photos that pass."""

@@ -74,7 +74,7 @@ class Indexer:
             self._note_offline(folder, reconciler)
             return
         self._watcher.scanning(folder)
-        reconciler.take_in(self._scan(folder))
+        reconciler.take_in(self._scan(folder, reconciler))
         if self._watcher.wants_stop():
             # Half a scan says nothing about the photos that it did not come to.
             self.summary.stopped = True
@@ -94,7 +94,7 @@ class Indexer:
         self.summary.offline_folders.append(folder)
         self.summary.add(reconciler.changes)
 
-    def _scan(self, folder: bytes) -> Iterator[FoundPhoto]:
+    def _scan(self, folder: bytes, reconciler: Reconciler) -> Iterator[FoundPhoto]:
         rules = ScanRules(
             exclude=self._options.exclude,
             skip_folders=(os.fsencode(self._library.folder.resolve()),),
@@ -104,6 +104,8 @@ class Indexer:
                 return
             if isinstance(one, SkippedFile):
                 self.summary.skipped.append((one.path, one.reason))
+                if one.is_folder:
+                    reconciler.closed.append(one.path)
             else:
                 yield one
 

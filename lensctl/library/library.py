@@ -7,6 +7,7 @@ write.lock       held by the one process that writes
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from lensctl.errors import (
     NoLibraryError,
     StorageError,
 )
-from lensctl.library.catalog import Catalog
+from lensctl.library.catalog import SCHEMA_VERSION, Catalog
 
 if TYPE_CHECKING:
     from lensctl.library.recorder import Recorder
@@ -28,6 +29,10 @@ CATALOG = "catalog.sqlite"
 
 _PAGE_BYTES = 16_384
 """A vector takes some kilobytes: pages of SQLite's usual 4096 bytes would stay half empty."""
+
+
+_ROOM_OF_A_LOG = 65_536
+"""SQLite's shared index of a write-ahead log takes half of it."""
 
 
 class Library:
@@ -58,6 +63,16 @@ class Library:
                 next_step="make one: lensctl index ~/Photos",
             )
 
+    def bring_up_to_date(self) -> None:
+        """Migrate the catalog where it is of an older lensctl; raises as `writing` does."""
+        if not self.exists():
+            return
+        with sqlite_errors(self.catalog_path), contextlib.closing(self.connect()) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < SCHEMA_VERSION:
+            with self.writing():
+                pass
+
     def drop_search_files(self) -> None:
         """Delete the caches: what was forgotten must not stay in them."""
         for path in self.search_folder.glob("*"):
@@ -70,7 +85,10 @@ class Library:
         Raises NoLibraryError, LibraryError, LibraryDamagedError.
         """
         self.require()
-        with sqlite_errors(self.catalog_path), contextlib.closing(self.connect()) as connection:
+        with (
+            sqlite_errors(self.catalog_path),
+            contextlib.closing(self._connect_to_read()) as connection,
+        ):
             catalog = Catalog(connection)
             catalog.require_known_schema()
             yield catalog
@@ -107,13 +125,27 @@ class Library:
 
     def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
         """A connection to the catalog, to be used from this thread unless said otherwise."""
-        uri = self.catalog_path.absolute().as_uri()
-        if not os.access(self.folder, os.W_OK):
-            # A write-ahead log needs a writable folder; without one, nobody else writes either.
-            uri += "?immutable=1"
+        # A write-ahead log needs a writable folder; without one, nobody else writes either.
+        return self._connect(any_thread=any_thread, immutable=not os.access(self.folder, os.W_OK))
+
+    def _connect(self, *, any_thread: bool = False, immutable: bool = False) -> sqlite3.Connection:
+        uri = self.catalog_path.absolute().as_uri() + ("?immutable=1" if immutable else "")
         return sqlite3.connect(
             uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=not any_thread
         )
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """As `connect`; without a write-ahead log where a full disk has no room for one."""
+        connection = self.connect()
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            log = self.catalog_path.with_name(f"{CATALOG}-wal")
+            if not _is_full(self.folder) or (log.exists() and log.stat().st_size):
+                raise
+            return self._connect(immutable=True)
+        return connection
 
     def _make_folder(self) -> None:
         try:
@@ -170,10 +202,15 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise _translate(error, path) from error
 
 
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _ROOM_OF_A_LOG
+
+
 def _translate(error: sqlite3.DatabaseError, path: Path) -> LibraryError | StorageError:
     text = str(error)
     code = getattr(error, "sqlite_errorname", "")
-    if code == "SQLITE_FULL" or "disk is full" in text:
+    no_room = code.startswith("SQLITE_IOERR") and _is_full(path.parent)
+    if code == "SQLITE_FULL" or "disk is full" in text or no_room:
         return StorageError(
             f"no space left for the library {path.parent}",
             why=text,

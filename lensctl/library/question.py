@@ -10,6 +10,7 @@ import numpy as np
 from lensctl.errors import PhotoError
 from lensctl.library.catalog import Catalog, KnownLens, absolute
 from lensctl.models.interface import Floats, QueryKind, QuerySide
+from lensctl.show.names import show_path
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,20 @@ def photo_embedding(
 
     It is decoded only where the library keeps no embedding of it. Raises PhotoError.
     """
-    content_id = _content_of(catalog, photo) if isinstance(photo, Path) else None
-    embedding = None
-    if content_id is not None and lens is not None:
-        embedding = catalog.embedding(lens.encoder_id, content_id)
-    if embedding is None:
-        embedding = _encode(side, photo, max_pixels)
+    try:
+        content_id = _content_of(catalog, photo) if isinstance(photo, Path) else None
+        embedding = None
+        if content_id is not None and lens is not None:
+            embedding = catalog.embedding(lens.encoder_id, content_id)
+        if embedding is None:
+            embedding = _encode(side, photo, max_pixels)
+    except PhotoError as error:
+        name = show_path(os.fsencode(photo)) if isinstance(photo, Path) else "the image on stdin"
+        raise PhotoError(
+            f"cannot read {name}",
+            why=f"{error.what}: {error.why}" if error.why else error.what,
+            next_step=error.next_step or "query with another image",
+        ) from error
     return embedding, content_id
 
 
@@ -87,12 +96,6 @@ def _content_of(catalog: Catalog, photo: Path) -> int | None:
 def _encode(side: QuerySide, photo: Path | BinaryIO, max_pixels: int) -> Floats:
     from lensctl.photos.decode import decode
 
-    try:
-        decoded = decode(photo, at_least=2 * side.info.image_size, max_pixels=max_pixels)
-    except PhotoError as error:
-        name = photo if isinstance(photo, Path) else "the image on stdin"
-        raise PhotoError(
-            f"cannot read {name}", why=error.what, next_step="query with another image"
-        ) from error
+    decoded = decode(photo, at_least=2 * side.info.image_size, max_pixels=max_pixels)
     pixels = side.preprocess(decoded.image)
     return np.asarray(side.encode_images(pixels[None])[0], dtype=np.float32)

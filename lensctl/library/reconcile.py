@@ -6,7 +6,7 @@ absent or empty is offline, and nothing in it is forgotten.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lensctl.library.catalog import KnownLens, folder_condition
@@ -31,7 +31,12 @@ class Changes:
 
 
 class Reconciler:
-    """One folder of a root, scanned and compared."""
+    """One folder of a root, scanned and compared.
+
+    Attributes:
+        closed: folders that the scan could not list, of whose photos it says nothing.
+        changes: what `settle` did.
+    """
 
     def __init__(self, recorder: Recorder, root_id: int, folder: bytes) -> None:
         self._recorder = recorder
@@ -39,6 +44,7 @@ class Reconciler:
         self._root_id = root_id
         self._folder = folder
         self._renumbered: dict[int, int] = {}
+        self.closed: list[bytes] = []
         self.changes = Changes()
 
     def take_in(self, found: Iterable[FoundPhoto]) -> None:
@@ -148,7 +154,7 @@ class Reconciler:
         if missing and self.changes.found == 0 and self._nothing_left(missing):
             self.set_offline()
             return
-        verdicts = _Verdicts(self._renumbered)
+        verdicts = _Verdicts(self._renumbered, self.closed)
         states: list[tuple[str, int]] = []
         gone: list[int] = []
         for photo_id, path, device, *_ in missing:
@@ -170,8 +176,9 @@ class Reconciler:
 class _Verdicts:
     """Whether a photo that the scan did not give is excluded, offline or gone."""
 
-    def __init__(self, renumbered: dict[int, int]) -> None:
+    def __init__(self, renumbered: dict[int, int], closed: Sequence[bytes]) -> None:
         self._renumbered = renumbered
+        self._closed = tuple(folder.rstrip(b"/") + b"/" for folder in closed)
         self._nearest: dict[bytes, int | None] = {}
 
     def of(self, path: bytes, device: int) -> str:
@@ -181,7 +188,7 @@ class _Verdicts:
             return self._of_absent(path, device)
         except OSError:
             return "offline"
-        return "excluded"
+        return "offline" if path.startswith(self._closed) else "excluded"
 
     def _of_absent(self, path: bytes, device: int) -> str:
         nearest = self._device_above(os.path.dirname(path))

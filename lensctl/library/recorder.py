@@ -3,9 +3,11 @@
 import contextlib
 import datetime
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lensctl.library.catalog import (
     SCHEMA_VERSION,
@@ -221,23 +223,66 @@ class Recorder(Catalog):
         self.set_fact("epoch", str(self.epoch + 1))
 
     def relocate(self, old: bytes, new: bytes) -> int:
-        """Say that the folder `old` now lies at `new`; returns how many photos moved.
+        """Say that a folder or photo `old` now lies at `new`; returns how many photos moved.
 
-        Nothing is read: the files keep their sizes and times, and the next index run verifies.
+        Nothing is read: the files keep their sizes and times, and the next index run verifies. What
+        the catalog knows at the new place already is newer and stays.
         """
-        condition, values = folder_condition(old)
-        moved = "CAST(? || substr(path, ?) AS BLOB)"
+        if old == new:
+            return self.photos_under(new)
         with self.transaction():
-            for table in ("photos", "roots"):
-                cursor = self.connection.execute(
-                    f"UPDATE OR REPLACE {table} SET path = {moved} WHERE 1 "
-                    + condition.replace("photos.path", "path"),
-                    [new, len(old) + 1, *values],
+            moved = self._rename("photos", old, new)
+            self._return_from_offline(new)
+            for root_id, there in self._roots_renamed(old, new):
+                self.connection.execute(
+                    "UPDATE photos SET root_id = ? WHERE root_id = ?", (there, root_id)
                 )
-                if table == "photos":
-                    count = cursor.rowcount
+            self._rename("roots", old, new)
             self._merge_nested_roots()
-        return count
+            self._adopt(new)
+        return moved
+
+    def _rename(self, table: str, old: bytes, new: bytes) -> int:
+        """Rename paths; how many there were. Where the new one is taken, the old row goes."""
+        condition, values = folder_condition(old)
+        inside = condition.replace("photos.path", "path")
+        known = self.connection.execute(
+            f"DELETE FROM {table} WHERE {_RENAMED} IN (SELECT path FROM {table}) {inside}",
+            [new, len(old) + 1, *values],
+        )
+        renamed = self.connection.execute(
+            f"UPDATE OR REPLACE {table} SET path = {_RENAMED} WHERE 1 {inside}",
+            [new, len(old) + 1, *values],
+        )
+        return known.rowcount + renamed.rowcount
+
+    def _roots_renamed(self, old: bytes, new: bytes) -> list[tuple[int, int]]:
+        """(root below `old`, root that has its new path already)."""
+        condition, values = folder_condition(old)
+        return list(
+            self.connection.execute(
+                "SELECT roots.id, there.id FROM roots JOIN roots AS there"
+                f" ON there.path = {_RENAMED.replace('path', 'roots.path')}"
+                f" WHERE 1 {condition.replace('photos.path', 'roots.path')}",
+                [new, len(old) + 1, *values],
+            )
+        )
+
+    def _return_from_offline(self, folder: bytes) -> None:
+        condition, values = folder_condition(folder)
+        away = self.connection.execute(
+            f"SELECT id, path FROM photos WHERE state = 'offline' {condition}", values
+        ).fetchall()
+        self.set_states(("present", photo) for photo, path in away if os.path.lexists(path))
+
+    def _adopt(self, folder: bytes) -> None:
+        """Photos that left their root belong to one that holds them, made where there is none."""
+        condition, values = folder_condition(folder)
+        if not Path(os.fsdecode(folder)).is_dir() or self.photos_under(folder) == 0:
+            return
+        self.connection.execute(
+            f"UPDATE photos SET root_id = ? WHERE 1 {condition}", [self.root_for(folder), *values]
+        )
 
     def set_states(self, states: Iterable[tuple[str, int]]) -> None:
         """Set the state of photos, given as (state, photo id)."""
@@ -254,6 +299,8 @@ def signed(number: int) -> int:
     """A 64-bit number as SQLite holds it: some file systems use the highest bit."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
+
+_RENAMED = "CAST(? || substr(path, ?) AS BLOB)"
 
 _UNPLACED = "NOT EXISTS (SELECT 1 FROM photos WHERE photos.content_id = contents.id)"
 

@@ -130,6 +130,9 @@ class SearchFile:
         return self.codes[rows].astype(np.float32) / self.lengths[rows, None]
 
 
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
 def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
     """Where the search file of a lens and space lies."""
     return folder / f"{info.name}-{info.lens_fingerprint[:12]}-{space}.{ending}".replace("/", "_")
@@ -145,7 +148,7 @@ def open_search_file(
 ) -> SearchFile:
     """The up-to-date search file, brought up to date or made again where it is not.
 
-    Where the folder cannot be written (a library on read-only media), the file is made in a
+    Where the folder cannot be written (read-only media, a full disk), the file is made in a
     temporary place for this process alone.
 
     Args:
@@ -160,7 +163,7 @@ def open_search_file(
     try:
         return _update(path, header, state, source, info)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in _NOT_WRITABLE:
             raise
         import tempfile  # half of the time that importing this module took
 

@@ -228,7 +228,8 @@ def open_photo(stream: BinaryIO, name: bytes, *, max_pixels: int) -> Iterator[Op
         if pixels > max_pixels:
             raise PhotoError(
                 f"{photo.width} x {photo.height} pixels ({pixels / 1e6:,.0f} MP)"
-                f" is beyond the bound of {max_pixels / 1e6:,.0f} MP"
+                f" is beyond the bound of {max_pixels / 1e6:,.0f} MP",
+                next_step="raise the bound, max_megapixels or LENSCTL_MAX_MEGAPIXELS",
             )
         yield photo
     finally:

@@ -44,7 +44,7 @@ def unreadable(error: OSError | ValueError) -> PhotoError:
         return PhotoError(
             "no rights to read it",
             why=str(error.strerror),
-            next_step="give yourself read rights (chmod u+r FILE), then index again",
+            next_step="give yourself read rights: chmod u+r FILE",
         )
     if isinstance(error, FileNotFoundError):
         return PhotoError("the file is gone")

@@ -9,13 +9,19 @@ from typing import Any
 from lensctl.show.result import Result
 
 
-def to_json(query: Mapping[str, Any], results: Sequence[Result]) -> str:
+def to_json(query: Mapping[str, str], results: Sequence[Result]) -> str:
     """One line of JSON: what was asked, and the results, best first."""
     return json.dumps(
-        {"query": dict(query), "results": [_as_object(result) for result in results]},
-        ensure_ascii=False,
+        {"query": _asked(query), "results": [_as_object(result) for result in results]},
         allow_nan=False,
     )
+
+
+def _asked(query: Mapping[str, str]) -> dict[str, str]:
+    keys = {name: _readable(words) for name, words in query.items()}
+    if "image" in query:
+        keys |= path_keys(os.fsencode(query["image"]), "image")
+    return keys
 
 
 def _as_object(result: Result) -> dict[str, Any]:
@@ -39,12 +45,17 @@ def _as_object(result: Result) -> dict[str, Any]:
     return known
 
 
-def path_keys(path: bytes) -> dict[str, str]:
+def path_keys(path: bytes, name: str = "path") -> dict[str, str]:
     """JSON is Unicode: bytes that are not UTF-8 are given in base64 beside a best reading."""
     try:
-        return {"path": path.decode("utf-8")}
+        return {name: path.decode("utf-8")}
     except UnicodeDecodeError:
         return {
-            "path": os.fsdecode(path).encode("utf-8", "replace").decode(),
-            "path_base64": base64.b64encode(path).decode("ascii"),
+            name: _readable(os.fsdecode(path)),
+            f"{name}_base64": base64.b64encode(path).decode("ascii"),
         }
+
+
+def _readable(text: str) -> str:
+    """Bytes that are no UTF-8 come from the command line as lone surrogates."""
+    return text.encode("utf-8", "replace").decode()

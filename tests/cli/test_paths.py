@@ -1,0 +1,131 @@
+"""What commands make of paths: empty ones, closed ones, ones that are not what was expected."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from support.command import Run, environment_of, run_in
+from support.photo_files import write_photo
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return partial(run_in, tmp_path)
+
+
+@pytest.fixture
+def indexed(run: Run, tmp_path: Path) -> Path:
+    for number in range(3):
+        write_photo(tmp_path / "photos" / f"{number}.png", number)
+    done = run("index", tmp_path / "photos")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "photos"
+
+
+def test_an_empty_path_is_not_this_folder(run: Run, indexed: Path) -> None:
+    for command in (
+        ["forget", ""],
+        ["index", ""],
+        ["query", "red", "--in", ""],
+        ["query", "", "darker"],
+        ["export", "red", "--to", ""],
+        ["relocate", "", ""],
+    ):
+        done = run(*command, cwd=indexed)
+        assert done.returncode == 2, command
+        assert "empty" in done.stderr
+        assert "next:" in done.stderr
+    assert json.loads(run("status", "--json").stdout)["photos"]["searchable"] == 3
+
+
+def test_relocate_wants_a_folder_for_a_folder(run: Run, indexed: Path) -> None:
+    done = run("relocate", indexed, indexed / "0.png")
+    assert done.returncode == 2
+    assert "is not a folder" in done.stderr
+    (indexed / "0.png").rename(indexed / "zero.png")
+    done = run("relocate", indexed / "0.png", indexed / "zero.png")
+    assert (done.returncode, done.stdout) == (0, f"1 photo now at {indexed / 'zero.png'}\n")
+
+
+def test_an_unknown_folder_is_said_to_be_unknown(run: Run, indexed: Path) -> None:
+    done = run("query", "red", "--in", indexed.parent / "elsewhere")
+    assert done.returncode == 1
+    assert "knows no photo in" in done.stderr
+
+
+def test_the_query_photo_alone_is_explained(run: Run, indexed: Path) -> None:
+    for name in ("1.png", "2.png"):
+        run("forget", indexed / name)
+    done = run("query", indexed / "0.png")
+    assert done.returncode == 1
+    assert "--include-self" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["dangling", "pipe", "broken"])
+def test_a_query_photo_that_cannot_be_read_is_named(run: Run, indexed: Path, kind: str) -> None:
+    photo = indexed.parent / f"{kind}.jpg"
+    if kind == "dangling":
+        photo.symlink_to("nowhere.jpg")
+    elif kind == "pipe":
+        os.mkfifo(photo)
+    else:
+        photo.write_bytes(b"no image")
+    done = run("query", photo)
+    assert done.returncode not in (0, 1)
+    assert f"{kind}.jpg" in done.stderr
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_no_unicode_gives_json_that_is(indexed: Path) -> None:
+    photo = os.fsencode(indexed.parent) + b"/sur\xff\xfe.png"
+    Path(os.fsdecode(photo)).write_bytes((indexed / "0.png").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "lensctl", "query", photo, "--json"],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **environment_of(indexed.parent)},
+    )
+    asked = json.loads(done.stdout.decode("utf-8"))["query"]
+    assert "\udcff" not in asked["image"]
+    assert asked["image_base64"]
+
+
+def test_output_that_takes_ascii_alone_is_no_error(indexed: Path) -> None:
+    write_photo(indexed / "süß.png", 7)
+    env = {**os.environ, **environment_of(indexed.parent), "PYTHONIOENCODING": "ascii"}
+    for command in (["index", indexed], ["query", "red"], ["query", "red", "--json"], ["status"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lensctl", *command], capture_output=True, timeout=60, env=env
+        )
+        assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_folder_without_rights_can_still_be_forgotten(run: Run, indexed: Path) -> None:
+    closed = indexed / "closed"
+    write_photo(closed / "9.png", 9)
+    run("index", indexed)
+    closed.chmod(0)
+    try:
+        done = run("forget", closed)
+    finally:
+        closed.chmod(0o755)
+    assert (done.returncode, done.stdout) == (0, "1 photo forgotten\n")
+
+
+def test_an_older_library_is_brought_up_to_date_by_index(run: Run, indexed: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(indexed.parent / "library" / "catalog.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    assert "lensctl index" in run("query", "red").stderr
+    done = run("index")
+    assert done.returncode == 0, done.stderr
+    assert run("query", "red").returncode == 0

@@ -1,0 +1,179 @@
+"""Paths that were typed against paths that are kept: links, moves, closed folders."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lensctl.errors import LibraryError
+from lensctl.library.filters import Filters
+from lensctl.library.session import open_session
+
+
+def states(library):
+    with library.reading() as catalog:
+        rows = catalog.connection.execute("SELECT path, state FROM photos ORDER BY path")
+        return {os.fsdecode(path): state for path, state in rows}
+
+
+@pytest.fixture
+def linked(photos, index):
+    """An indexed root with a link to a folder outside it, and a link to it from outside."""
+    outside = photos.rename(photos.with_name("store"))
+    root = outside.with_name("root")
+    root.mkdir()
+    (root / "best").symlink_to(outside)
+    (root.parent / "short").symlink_to(root)
+    index(root)
+    return root
+
+
+def test_a_place_is_found_by_every_name_that_leads_to_it(linked, library):
+    with library.reading() as catalog:
+        for spelled in (linked / "best", linked.parent / "short" / "best"):
+            assert catalog.locate(spelled) == os.fsencode(linked / "best")
+        assert catalog.locate(linked.parent / "short") == os.fsencode(linked)
+        assert catalog.locate(linked.parent / "no" / "such") == os.fsencode(
+            linked.parent / "no/such"
+        )
+
+
+def test_a_filter_by_a_linked_folder_finds_its_photos(linked, library, model):
+    with open_session(library, model) as session:
+        for folder in (linked / "best" / "a", linked.parent / "short" / "best" / "a"):
+            filters = Filters(folder=os.fsencode(folder))
+            assert len(session.find(session.ask_text("red"), 99, filters=filters)) == 6
+
+
+def test_to_forget_a_link_does_not_forget_what_it_leads_to(photos, library, index):
+    (photos / "favourite.png").symlink_to(photos / "a" / "00.png")
+    index(photos)
+    with library.writing() as recorder:
+        assert recorder.forget_photos(recorder.locate(photos / "favourite.png")) == 1
+    assert str(photos / "a" / "00.png") in states(library)
+    assert str(photos / "favourite.png") not in states(library)
+
+
+def test_a_linked_folder_is_no_second_root(linked, library, index):
+    with library.reading() as catalog:
+        folder = catalog.locate(linked / "best" / "a")
+    index(Path(os.fsdecode(folder)))
+    with library.reading() as catalog:
+        assert [path for _, path in catalog.roots()] == [os.fsencode(linked)]
+
+
+def test_relocated_photos_are_no_longer_offline(photos, library, index):
+    index(photos)
+    moved = photos.rename(photos.with_name("moved"))
+    index(photos)
+    assert set(states(library).values()) == {"offline"}
+    with library.writing() as recorder:
+        assert recorder.relocate(os.fsencode(photos), os.fsencode(moved)) == 12
+    assert set(states(library).values()) == {"present"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_known_at_the_new_place_stays(photos, library, index, model, again):
+    index(photos)
+    moved = photos.rename(photos.with_name("moved"))
+    index(photos)
+    index(moved)
+    with library.writing() as recorder:
+        assert recorder.relocate(os.fsencode(photos), os.fsencode(moved)) == 12
+        if again:
+            assert recorder.relocate(os.fsencode(moved), os.fsencode(moved)) == 12
+        assert [path for _, path in recorder.roots()] == [os.fsencode(moved)]
+        orphans = "SELECT count(*) FROM photos WHERE root_id NOT IN (SELECT id FROM roots)"
+        assert recorder.connection.execute(orphans).fetchone()[0] == 0
+    assert set(states(library).values()) == {"present"}
+    assert len(states(library)) == 12
+    encoded = model.encoded
+    assert index(moved).encoded == 0
+    assert model.encoded == encoded
+
+
+def test_a_folder_can_move_into_itself_and_out_of_its_root(photos, library, index):
+    index(photos)
+    inside = photos / "a" / "old"
+    inside.mkdir()
+    for photo in (photos / "a").glob("*.png"):
+        photo.rename(inside / photo.name)
+    with library.writing() as recorder:
+        assert recorder.relocate(os.fsencode(photos / "a"), os.fsencode(inside)) == 6
+    assert index(photos).encoded == 0
+    elsewhere = (photos / "b").rename(photos.with_name("elsewhere"))
+    with library.writing() as recorder:
+        assert recorder.relocate(os.fsencode(photos / "b"), os.fsencode(elsewhere)) == 6
+        roots = [path for _, path in recorder.roots()]
+    assert roots == [os.fsencode(elsewhere), os.fsencode(photos)]
+    summary = index()
+    assert (summary.found, summary.encoded, summary.gone) == (12, 0, 0)
+
+
+def test_a_library_of_an_older_schema_is_brought_up_to_date(photos, library, index):
+    index(photos)
+    with library.writing() as recorder:
+        recorder.connection.execute("PRAGMA user_version = 0")
+    with pytest.raises(LibraryError, match="older lensctl"), library.reading():
+        pass
+    library.bring_up_to_date()
+    with library.reading() as catalog:
+        assert catalog.state_counts()["searchable"] == 12
+
+
+def test_an_empty_catalog_is_brought_up_to_date(library):
+    library.folder.mkdir()
+    library.catalog_path.touch()
+    library.bring_up_to_date()
+    with library.reading() as catalog:
+        assert catalog.models() == []
+
+
+CLOSED = """
+import os, sys
+from pathlib import Path
+import lensctl.library.migrations, lensctl.photos.xmp, lensctl.photos.decode, filelock, mmap
+import tempfile, defusedxml.ElementTree
+from lensctl.library.indexer import Indexer, IndexOptions
+from lensctl.library.library import Library
+from library.conftest import QuietWatcher
+from support.colour_model import ColourModel
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+folder = os.fsencode(sys.argv[1])
+model = ColourModel()
+model.index_side("auto", "auto")
+def index():
+    indexer = Indexer(Library(Path(sys.argv[2])), model, "colours", IndexOptions(), QuietWatcher())
+    return indexer.run([folder])
+index()
+os.chmod(os.path.join(folder, b"a"), 0o111)
+summary = index()
+print(summary.offline, summary.gone, summary.excluded)
+"""
+
+
+def test_photos_in_a_folder_that_can_no_longer_be_listed_stay_searchable(tmp_path):
+    from support.photo_files import write_photo
+
+    place = tmp_path / "open"
+    for number in range(4):
+        write_photo(place / "photos" / ("a" if number < 2 else "b") / f"{number}.png", number)
+    for one in (tmp_path, *place.rglob("*"), place):
+        os.chown(one, 65534, 65534)
+    for one in tmp_path.parents:
+        if one.stat().st_uid == os.getuid() and one != Path("/"):
+            one.chmod(one.stat().st_mode | 0o111)
+    library = place / "library"
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED, place / "photos", library],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(place)},
+    )
+    (place / "photos" / "a").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "0", "0"]
