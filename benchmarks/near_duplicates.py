@@ -13,14 +13,14 @@ import io
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from lensctl.errors import PhotoError
-from lensctl.library.duplicates import PhotoCopy, near_groups
+from lensctl.library.duplicates import Disk, PhotoCopy, near_groups
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.models.registry import open_model
@@ -92,6 +92,13 @@ def report_speed(count: int) -> None:
     print(f"{count} hashes: {len(groups)} groups in {seconds:.1f} s; peak {peak:.0f} MB")
 
 
+class AsIndexed(Disk):
+    """A drawn library has no files: the catalog is believed."""
+
+    def files(self, copies: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
+        return tuple(copies)
+
+
 def report_candidates(place: Path, model: str) -> None:
     """All of `lensctl duplicates` but reading the candidates: a photo's hash is its number."""
     with open_session(Library(place), open_model(model)) as session:
@@ -105,7 +112,7 @@ def report_candidates(place: Path, model: str) -> None:
             read.append(photo.content_id)
             return photo.content_id * 0x9E3779B97F4A7C15 % 2**64
 
-        near_groups(session.catalog, file, hash_of)
+        near_groups(session.catalog, file, hash_of, disk=AsIndexed())
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ from lensctl.config import Settings, load_settings
 from lensctl.show.names import show_path, show_short_path
 
 if TYPE_CHECKING:
-    from lensctl.library.duplicates import Group, PhotoCopy
+    from lensctl.library.duplicates import Disk, Group, PhotoCopy
 
 
 def duplicates(
@@ -48,10 +49,11 @@ def duplicates(
     Exact copies, and copies that were resized, recompressed or lightly edited. Nothing is ever
     deleted.
     """
-    from lensctl.library.duplicates import wasted_bytes
+    from lensctl.library.duplicates import Disk, wasted_bytes
 
     settings = load_settings(library=library, model=model)
-    groups = _find(settings, folder, exact=exact, distance=distance)
+    disk = Disk()
+    groups = _find(settings, folder, disk, exact=exact, distance=distance)
     if as_json:
         print(json.dumps({"groups": [_as_json(group) for group in groups]}, ensure_ascii=False))
     elif paths or null:
@@ -60,13 +62,20 @@ def duplicates(
         _print(groups)
     if html is not None and groups:
         _write_page(html, groups)
+    if disk.stale:
+        note(
+            f"left out: {count(len(disk.stale), 'file')}, changed or missing since indexing;"
+            " bring the library up to date: lensctl index"
+        )
     if not groups:
         note(f"no duplicates{f' in {folder}' if folder else ''}")
         sys.exit(1)
     note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
 
 
-def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int) -> "list[Group]":
+def _find(
+    settings: Settings, folder: Path | None, disk: "Disk", *, exact: bool, distance: int
+) -> "list[Group]":
     from lensctl.library.catalog import absolute
     from lensctl.library.duplicates import exact_groups, near_groups
     from lensctl.library.session import open_session
@@ -75,25 +84,43 @@ def _find(settings: Settings, folder: Path | None, *, exact: bool, distance: int
     under = absolute(folder) if folder is not None else None
     if exact:
         with place.reading() as catalog:
-            return exact_groups(catalog, under)
+            return exact_groups(catalog, under, disk=disk)
     with open_session(place, model_for(place, settings.model)) as session:
         catalog = session.catalog
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
-        near = near_groups(catalog, file, _perceptual_hash, folder=under, max_distance=distance)
-        return [*exact_groups(catalog, under), *near]
+        near = near_groups(
+            catalog,
+            file,
+            _perceptual_hash,
+            folder=under,
+            max_distance=distance,
+            disk=disk,
+            progress=_bar,
+        )
+        return [*exact_groups(catalog, under, disk=disk), *near]
+
+
+def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:
+    """The items behind a progress bar: on a terminal only, and gone when the work is done."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=title, unit="", disable=None, leave=False)
 
 
 def _perceptual_hash(photo: "PhotoCopy") -> int | None:
+    from tqdm import tqdm
+
     from lensctl.errors import PhotoError
+    from lensctl.library.duplicates import telling_hash
     from lensctl.photos.decode import decode
-    from lensctl.photos.near_duplicates import perceptual_hash
 
     try:
-        return perceptual_hash(decode(photo.path, at_least=64).image)
+        return telling_hash(decode(photo.path, at_least=64).image)
     except PhotoError as error:
-        note(f"not compared: {show_path(photo.path)}: {error.what}")
+        # A line of its own above the progress bar, where there is one.
+        tqdm.write(f"not compared: {show_path(photo.path)}: {error.what}", file=sys.stderr)
         return None
 
 

@@ -1,6 +1,7 @@
 """Copies are found, exact and near, and different photos are not taken for copies."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from PIL import Image
 
 from lensctl.library.duplicates import CANDIDATE_COSINE, _close_pairs
 from lensctl.library.vectors import Header, SearchFile, pack_rows
-from support.command import run_in
+from support.command import environment_of, run_in
 from support.sample_photos import write_sample_photos
+from support.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,84 @@ def test_sketches_miss_no_pair(tmp_path: Path) -> None:
     assert 2000 < len(left) < 10_000  # some on either side of the bound
     found = set(_close_pairs(file, np.arange(len(vectors))))
     assert found == set(zip(left.tolist(), right.tolist(), strict=True))
+
+
+@pytest.fixture
+def changed_place(tmp_path: Path) -> Path:
+    """A library whose folder is not what it was, with links of all kinds.
+
+    What could go is `coins (1).jpg`, an exact copy, and `small cat.jpg`, a near one.
+    """
+    photos = write_sample_photos(tmp_path / "photos")
+    shutil.copy(photos / "coins.jpg", photos / "coins (1).jpg")
+    with Image.open(photos / "chelsea.jpg") as cat:
+        cat.resize((225, 150)).save(photos / "small cat.jpg")
+    (photos / "b").mkdir()
+    (photos / "b" / "m.jpg").symlink_to(photos / "moon.jpg")  # shorter, as what it stands for
+    (photos / "c.jpg").symlink_to("chelsea.jpg")
+    (photos / "s.jpg").symlink_to("small cat.jpg")
+    (photos / "long-named-store").mkdir()
+    shutil.move(photos / "rocket.jpg", photos / "long-named-store" / "rocket.jpg")
+    (tmp_path / "rt").mkdir()
+    (tmp_path / "rt" / "st").symlink_to(photos / "long-named-store")
+    os.link(photos / "grass.jpg", photos / "grass-by-another-name.jpg")
+    shutil.copy(photos / "brick.jpg", photos / "brick-will-be-all-that-is-left.jpg")
+    shutil.copy(photos / "camera.jpg", photos / "camera-will-be-another.jpg")
+    done = run_in(tmp_path, "index", photos, tmp_path / "rt")
+    assert done.returncode == 0, done.stderr
+    (photos / "brick.jpg").unlink()
+    with Image.open(photos / "astronaut.jpg") as other:
+        other.rotate(90).save(photos / "camera-will-be-another.jpg")
+    return tmp_path
+
+
+def test_only_copies_that_could_be_deleted_are_told(changed_place: Path, tmp_path: Path) -> None:
+    photos = changed_place / "photos"
+    told = [["coins.jpg", "coins (1).jpg"], ["chelsea.jpg", "small cat.jpg"]]
+    extra = [str(photos / names[1]) for names in told]
+    groups = _groups(changed_place)
+    assert [*groups["exact"], *groups["near"]] == told
+
+    table = run_in(changed_place, "duplicates", "--html", tmp_path / "copies.html")
+    listed = [line for line in table.stdout.splitlines() if line.startswith("  ")]
+    assert [Path(line[8:].split("  (")[0]).name for line in listed] == [*told[0], *told[1]]
+    size = sum(Path(path).stat().st_size for path in extra)
+    assert f"2 groups, {size / 1e3:.0f} kB beyond" in table.stderr
+    assert (tmp_path / "copies.html").read_text().count("<img src=") == 4
+
+    assert run_in(changed_place, "duplicates", "--paths").stdout.splitlines() == extra
+    done = run_in(changed_place, "duplicates", "-0")
+    assert done.stdout.split("\0") == [*extra, ""]
+    assert done.stderr.count("lensctl index") == 1
+    assert "left out: 2 files, changed or missing since indexing" in done.stderr
+    assert "%" not in done.stderr  # no progress bar in a pipe
+
+
+def test_after_indexing_again_nothing_is_left_out(changed_place: Path) -> None:
+    done = run_in(changed_place, "index")
+    assert done.returncode == 0, done.stderr
+    done = run_in(changed_place, "duplicates", "--paths")
+    assert len(done.stdout.splitlines()) == 2
+    assert "left out" not in done.stderr
+
+
+def test_black_and_grey_are_no_near_copies(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for name, grey, size in (
+        ("black", 0, (600, 400)),
+        ("grey", 128, (240, 320)),
+        ("darker", 60, (300, 200)),
+    ):
+        Image.new("RGB", size, (grey, grey, grey)).save(tmp_path / "photos" / f"{name}.jpg")
+    done = run_in(tmp_path, "index", tmp_path / "photos")
+    assert done.returncode == 0, done.stderr
+    done = run_in(tmp_path, "duplicates", "--paths")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_terminal_sees_how_far_it_is(place: Path) -> None:
+    terminal = Terminal(["duplicates", "--paths"], environment_of(place))
+    assert terminal.wait_for_exit() == 0
+    for title in (b"comparing vectors: ", b"looking at candidates: "):
+        assert title in terminal.raw
+    assert "%" not in terminal.text()  # the bars are gone when the work is done
