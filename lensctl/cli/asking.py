@@ -133,14 +133,14 @@ def read_filters(
     place: str | None = None,
 ) -> "Filters":
     """The filters of a search. Raises UsageError."""
-    from lensctl.library.filters import Filters, parse_date
+    from lensctl.library.filters import Filters, parse_date, parse_format
 
     return Filters(
         folder=os.fsencode(folder.absolute()) if folder is not None else None,
         after=parse_date(after) if after else None,
         before=parse_date(before) if before else None,
         camera=camera,
-        type=file_type,
+        formats=parse_format(file_type) if file_type else (),
         near=_areas(near, place),
     )
 

@@ -55,7 +55,8 @@ def index(
         typer.Option(metavar="N", help="Threads that read photos [default: one per CPU]."),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Photos encoded together; 0: found by measuring.")
+        int,
+        typer.Option(metavar="N", min=0, help="Photos encoded together; 0: found by measuring."),
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     quiet: QuietOption = False,

@@ -48,7 +48,8 @@ PlaceOption = Annotated[
     ),
 ]
 TypeOption = Annotated[
-    str | None, typer.Option("--type", metavar="FORMAT", help="Only photos of this format.")
+    str | None,
+    typer.Option("--type", metavar="FORMAT", help="Only photos of a format: jpeg, heic, raw ..."),
 ]
 MinScoreOption = Annotated[
     float | None,

@@ -10,6 +10,7 @@ import numpy as np
 
 from lensctl.errors import UsageError
 from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
+from lensctl.photos.formats import PHOTO_ENDINGS, RAW_ENDINGS
 
 _EARTH_RADIUS_KM = 6371.0088
 
@@ -43,15 +44,15 @@ class Filters:
     """All must hold; None does not restrict.
 
     Dates compare with the time the photo was taken, as ISO 8601 text, `after` included, `before`
-    not. `camera` is part of the maker's and model's name, `type` a format's name as `lensctl
-    query` prints it; both ignore case. A photo that lacks a fact does not pass its filter.
+    not. `camera` is part of the maker's and model's name in any case, `formats` are names as `lensctl
+    query` prints them, of which any will do. A photo that lacks a fact does not pass its filter.
     """
 
     folder: bytes | None = None
     after: str | None = None
     before: str | None = None
     camera: str | None = None
-    type: str | None = None
+    formats: tuple[str, ...] = ()
     near: tuple[Area, ...] = ()
 
     def __bool__(self) -> bool:
@@ -83,10 +84,12 @@ class Filters:
             folder_sql, folder_values = folder_condition(self.folder)
             sql.append(folder_sql)
             values += folder_values
-        for column, value in (("camera", self.camera), ("format", self.type)):
-            if value is not None:
-                sql.append(f" AND instr(lower({column}), lower(?))")
-                values.append(value)
+        if self.camera is not None:
+            sql.append(" AND instr(lower(camera), lower(?))")
+            values.append(self.camera)
+        if self.formats:
+            sql.append(f" AND format IN ({', '.join('?' * len(self.formats))})")
+            values += self.formats
         if self.after is not None:
             sql.append(" AND taken >= ?")
             values.append(self.after)
@@ -117,6 +120,23 @@ def parse_date(text: str) -> str:
             return f"{complete}T{clock}" if clock else complete
     raise UsageError(
         f"{text!r} is not a date", next_step="write it like 2024, 2024-07 or 2024-07-31"
+    )
+
+
+def parse_format(text: str) -> tuple[str, ...]:
+    """A format's name or a file ending, or "raw" for all of the cameras' own -> names of formats.
+
+    Raises UsageError.
+    """
+    named = text.strip().lstrip(".").lower()
+    if named == "raw":
+        return ("RAW", *(PHOTO_ENDINGS[ending] for ending in sorted(RAW_ENDINGS)))
+    found = PHOTO_ENDINGS.get(f".{named}".encode(), named.upper())
+    if found in PHOTO_ENDINGS.values():
+        return (found,)
+    raise UsageError(
+        f"{text!r} is not a format of photos",
+        next_step="name one like jpeg, png, heic, raw, or a RAW's ending",
     )
 
 

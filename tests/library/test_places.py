@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lensctl.errors import LibraryError
-from lensctl.library.filters import Filters
+from lensctl.errors import LibraryError, UsageError
+from lensctl.library.composition import compose, find_composed
+from lensctl.library.filters import Filters, parse_format
 from lensctl.library.session import open_session
 
 
@@ -44,7 +45,9 @@ def test_a_filter_by_a_linked_folder_finds_its_photos(linked, library, model):
     with open_session(library, model) as session:
         for folder in (linked / "best" / "a", linked.parent / "short" / "best" / "a"):
             filters = Filters(folder=os.fsencode(folder))
-            assert len(session.find(session.ask_text("red"), 99, filters=filters)) == 6
+            found = session.find(session.ask_text("red"), 99, filters=filters)
+            composed = find_composed(session, compose(session, [], "red"), 99, filters, 0.0)
+            assert len(found) == len(composed) == 6
 
 
 def test_to_forget_a_link_does_not_forget_what_it_leads_to(photos, library, index):
@@ -177,3 +180,23 @@ def test_photos_in_a_folder_that_can_no_longer_be_listed_stay_searchable(tmp_pat
     (place / "photos" / "a").chmod(0o755)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["2", "0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "formats"),
+    [
+        ("jpg", {"JPEG"}),
+        (".JPEG", {"JPEG"}),
+        ("heic", {"HEIF"}),
+        ("cr2", {"CR2"}),
+        ("raw", {"RAW", "CR2", "NEF"}),
+    ],
+)
+def test_formats_are_named_by_their_endings_too(text, formats):
+    assert formats <= set(parse_format(text))
+
+
+@pytest.mark.parametrize("text", ["e", "", "jpg,png"])
+def test_no_part_of_a_name_is_a_format(text):
+    with pytest.raises(UsageError, match="not a format"):
+        parse_format(text)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensctl.library.filters import Circle, Filters, parse_date
+from lensctl.library.filters import Circle, Filters, parse_date, parse_format
 from lensctl.library.hnsw import Graph
 from lensctl.library.session import open_session
 from lensctl.library.vectors import (
@@ -257,8 +257,8 @@ def documented(photos, index):
         (Filters(camera="nikon z6"), {"nikon.jpg"}),
         (Filters(near=(Circle(38.7, -9.1, 30),)), {"lisbon.jpg"}),
         (Filters(near=(Circle(40, -9, 200),)), {"lisbon.jpg", "porto.jpg"}),
-        (Filters(type="jpeg"), {"lisbon.jpg", "porto.jpg", "nikon.jpg"}),
-        (Filters(type="jpeg", after="2024", camera="canon"), set()),
+        (Filters(formats=parse_format("jpg")), {"lisbon.jpg", "porto.jpg", "nikon.jpg"}),
+        (Filters(formats=parse_format("jpg"), after="2024", camera="canon"), set()),
     ],
 )
 def test_filters(documented, library, model, filters, expected):
@@ -268,7 +268,7 @@ def test_filters(documented, library, model, filters, expected):
 def test_filters_on_many_photos_take_the_ranking_way(documented, library, model, monkeypatch):
     import lensctl.library.search as search
 
-    filters = Filters(type="png")
+    filters = Filters(formats=("PNG",))
     gathered = found(library, model, text="red", count=20, filters=filters)
     monkeypatch.setattr(search, "_GATHER", 0)
     assert found(library, model, text="red", count=20, filters=filters) == gathered
