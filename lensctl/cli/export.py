@@ -28,6 +28,9 @@ def export(
         ),
     ] = ...,  # type: ignore[assignment]
     link: Annotated[bool, typer.Option("--link", help="Symbolic links instead of copies.")] = False,
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="End each printed path by NUL, for xargs -0.")
+    ] = False,
     image: options.ImageOption = None,
     text: options.TextOption = None,
     results: options.ResultsOption = None,
@@ -57,12 +60,14 @@ def export(
     asked = read_question(what, instruction, image, text)
     filters = read_filters(folder, after, before, camera, near, file_type, place)
     matches = find(settings, asked, filters, include_self=include_self)
-    placed = _place([match.facts.path for match in matches], to, link=link) if matches else 0
+    end = b"\0" if null else b"\n"
+    paths = [match.facts.path for match in matches]
+    placed = _place(paths, to, link=link, end=end) if paths else 0
     if not placed:
         sys.exit(1)
 
 
-def _place(paths: list[bytes], to: Path, *, link: bool) -> int:
+def _place(paths: list[bytes], to: Path, *, link: bool, end: bytes) -> int:
     """How many photos lie in the folder now; the others are named on stderr."""
     from lensctl.show.copying import place_copy, place_link
 
@@ -78,7 +83,7 @@ def _place(paths: list[bytes], to: Path, *, link: bool) -> int:
         place = place_link(source, to) if link else place_copy(source, to)
         # Whoever read the listing may leave; the photos are what was asked for.
         with contextlib.suppress(BrokenPipeError):
-            sys.stdout.buffer.write(os.fsencode(place) + b"\n")
+            sys.stdout.buffer.write(os.fsencode(place) + end)
         placed += 1
     note(f"{count(placed, 'photo')} in {to}")
     return placed

@@ -56,6 +56,13 @@ def test_export_prints_where_photos_lie_now(lensctl: Run, home: Path, tmp_path: 
     assert sorted((home / "photos").iterdir()) == before
 
 
+def test_paths_of_exports_can_be_ended_by_nul(lensctl: Run, tmp_path: Path) -> None:
+    done = lensctl("export", "a cat", "-k", "2", "-0", "--to", tmp_path / "cats")
+    places = done.stdout.split("\0")
+    assert places.pop() == ""
+    assert sorted(places) == sorted(str(one) for one in (tmp_path / "cats").iterdir())
+
+
 def test_export_of_nothing(lensctl: Run, tmp_path: Path) -> None:
     done = lensctl("export", "a cat", "--camera", "no such", "--to", tmp_path / "none")
     assert done.returncode == 1
