@@ -44,8 +44,9 @@ class Filters:
     """All must hold; None does not restrict.
 
     Dates compare with the time the photo was taken, as ISO 8601 text, `after` included, `before`
-    not. `camera` is part of the maker's and model's name in any case, `formats` are names as `lensctl
-    query` prints them, of which any will do. A photo that lacks a fact does not pass its filter.
+    not. `camera` is part of the maker's and model's name in any case, `formats` are names as
+    `lensctl query` prints them, of which any will do. A photo that lacks a fact does not pass its
+    filter.
     """
 
     folder: bytes | None = None

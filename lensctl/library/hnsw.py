@@ -20,6 +20,7 @@ from lensctl.models.interface import Floats
 _LINKS = 32
 _EF_CONSTRUCTION = 200
 _EF_SEARCH = 128
+_BLOCK = 2_000
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,17 @@ class Graph:
         return index
 
     def _extend(self, index, done: int) -> None:  # type: ignore[no-untyped-def]
+        from tqdm import tqdm
+
         rows = self._file.header.rows
-        for start in range(done, rows, 10_000):
-            end = min(start + 10_000, rows)
-            index.add_items(self._file.vectors_at(slice(start, end)), range(start, end))
+        with tqdm(
+            total=rows, initial=done, desc="building the graph", unit="photo", leave=False,
+            disable=None,
+        ) as bar:  # fmt: skip
+            for start in range(done, rows, _BLOCK):
+                end = min(start + _BLOCK, rows)
+                index.add_items(self._file.vectors_at(slice(start, end)), range(start, end))
+                bar.update(end - start)
         self._save(index)
 
     def _save(self, index) -> None:  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import pytest
 
 from support.command import Run, environment_of, run_in
 from support.photo_files import write_photo
+from support.terminal import Terminal
 
 
 @pytest.fixture
@@ -129,3 +130,17 @@ def test_an_older_library_is_brought_up_to_date_by_index(run: Run, indexed: Path
     done = run("index")
     assert done.returncode == 0, done.stderr
     assert run("query", "red").returncode == 0
+
+
+def test_long_work_on_a_library_is_shown_on_a_terminal_alone(run: Run, indexed: Path) -> None:
+    env = environment_of(indexed.parent)
+    asked = {b"building the graph": ["query", "red", "--search", "hnsw"], b"checking": ["check"]}
+    for shown, command in asked.items():
+        terminal = Terminal(command, env)
+        assert terminal.wait_for_exit() == 0
+        assert shown in terminal.raw
+        assert "%" not in terminal.text()
+    for path in (indexed.parent / "library" / "search").glob("*.hnsw*"):
+        path.unlink()
+    for command in asked.values():
+        assert run(*command).stderr == ""
