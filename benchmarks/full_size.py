@@ -1,6 +1,6 @@
 """Full-size random checkpoints in the published container: convert, load, compare, time.
 
-    python benchmarks/full_size.py --folder /tmp/full-size [--size base] [--size large]
+    python benchmarks/full_size.py --folder FOLDER [--size base] [--size large]
 
 Random weights of the published shapes take the place of the published ones, so no download is
 needed. Each load is timed in a fresh process after its imports; where other work shares the cores

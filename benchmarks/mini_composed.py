@@ -34,7 +34,7 @@ from lensctl.models.mini.fusion import FILE, Fusion
 from lensctl.models.mini.info import DATA
 from lensctl.models.mini.sides import MiniSide
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import unit
+from lensctl.models.vectors import unit
 from lensctl.photos.decode import decode
 from lensctl_training.mini.photo_edits import BENCHMARK_EDITS, EDITS
 

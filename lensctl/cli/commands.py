@@ -3,8 +3,10 @@
 This module and the command files import nothing heavy: `lensctl --help` loads them all.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from io import TextIOWrapper
 from typing import Any, NoReturn, cast
 
@@ -35,19 +37,28 @@ class _ReaderLeftError(Exception):
     """Whoever read our output went away: `lensctl query ... | head`. Not an error of ours."""
 
 
-class _Commands(TyperGroup):
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
     """Flushes stdout while its errors can still be told, and keeps a reader that left from typer,
     which would end with 1.
     """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise _ReaderLeftError from error
+
+
+class _Commands(TyperGroup):
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _printing():  # --help and --version are answered here
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise _ReaderLeftError from error
+        with _printing():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -21,10 +21,9 @@ from lensctl.library.vectors import is_damaged
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong, and whether `repair` mends it."""
+    """Something wrong, as a user is told of it."""
 
     what: str
-    repairable: bool = True
 
 
 def check(library: Library) -> list[Problem]:
@@ -77,10 +76,15 @@ def _check_catalog(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _bad_vectors(catalog: Catalog, table: str) -> list[int]:
+    from tqdm import tqdm
+
+    total = catalog.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     rows = catalog.connection.execute(f"SELECT id, vector FROM {table}")
     return [
         row_id
-        for row_id, blob in rows
+        for row_id, blob in tqdm(
+            rows, desc=f"checking {table}", total=total, unit="vector", leave=False, disable=None
+        )
         if len(blob) % VECTOR_DTYPE.itemsize
         or not np.isfinite(np.frombuffer(blob, dtype=VECTOR_DTYPE)).all()
     ]

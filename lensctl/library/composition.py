@@ -16,6 +16,7 @@ from lensctl.library.filters import Filters
 from lensctl.library.search import Match
 from lensctl.library.session import Session
 from lensctl.models.interface import Floats, QueryKind
+from lensctl.models.vectors import unit
 
 AWAY = 0.5
 """How far "not" moves, in lengths of the direction; more of it leaves what was asked for."""
@@ -54,7 +55,7 @@ def compose(
     if not photos:
         vector = side.encode_texts([words])[0]
         away = side.encode_texts([without])[0] if without else 0.0
-        return Composition("text", _unit(vector - AWAY * away), (), cut)
+        return Composition("text", unit(vector - AWAY * away), (), cut)
     known = [_embedding(session, photo) for photo in photos]
     embeddings = np.stack([embedding for embedding, _ in known])
     vectors = side.make_queries(embeddings, [words] * len(known))
@@ -63,7 +64,7 @@ def compose(
         vectors = vectors - AWAY * (moved - side.make_queries(embeddings, [""] * len(known)))
     return Composition(
         "composed" if words else "image",
-        _unit(vectors.mean(axis=0)),
+        unit(vectors.mean(axis=0)),
         tuple(content_id for _, content_id in known if content_id is not None),
         cut,
     )
@@ -92,7 +93,3 @@ def _embedding(session: Session, photo: int | Path) -> tuple[Floats, int | None]
             "this photo is no longer in the library", next_step="search again, then refine"
         )
     return embedding, photo
-
-
-def _unit(vector: Floats) -> Floats:
-    return (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)

@@ -95,13 +95,15 @@ class Searcher:
 
         Args:
             vector: (D,) for image and composed, (T,) for text; unit length.
+            filters: their folder by any name that leads to it.
             leave_out: content ids that are not wanted, the query photo's own above all.
             min_relevance: matches below are dropped.
         """
         lens = self._catalog.lens(self._info)
         if lens is None or count < 1:
             return []
-        search = _Search(self, lens, vector, kind, count, filters or Filters(), set(leave_out))
+        filters = (filters or Filters()).located(self._catalog)
+        search = _Search(self, lens, vector, kind, count, filters, set(leave_out))
         try:
             matches = search.run()
         except _DamagedSearchFileError:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property, partial
 
+from lensctl.config import PRECISIONS
 from lensctl.errors import UsageError
 from lensctl.models.accelerator import cpu_flags
 from lensctl.models.folder import IMAGE, INT8_IMAGE, ModelFolder
@@ -19,8 +20,6 @@ from lensctl.models.query_side import (
     run_session,
     shared_options,
 )
-
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
 
 
 class CpuIndexSide:

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, softplus
 from torch.utils.checkpoint import checkpoint
 
+from lensctl.models.vectors import UNIT_NORM_EPS
+
 LOGIT_CAP = 50.0
 LAYER_NORM_EPS = 1e-6
-UNIT_NORM_EPS = 1e-12
 SOFTPLUS_AT_ZERO_INVERSE = 1.442695041
 """1 / softplus(0), so that a zero per-dimension scale leaves the usual 1 / sqrt(head width)."""
 

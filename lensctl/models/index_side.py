@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lensctl.config import DEVICES
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.backbone import encode_images
 from lensctl.models.folder import EMPTY_TEXT, WEIGHTS, ModelFolder
@@ -11,7 +12,6 @@ from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
 from lensctl.models.query_side import unit
 from lensctl.models.weights import load_module
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 _CORES = torch.get_num_threads()

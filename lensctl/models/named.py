@@ -5,13 +5,8 @@ Nothing here is downloaded unless it is asked for by name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from lensctl.models.preprocessing import Preprocessing
-
-Layout = Literal["magiclens", "open_clip", "transformers"]
-"""How a weights file is laid out: the published MagicLens pickle, an open_clip state dict or a
-transformers CLIPModel, both in safetensors."""
 
 _MAGICLENS = "https://storage.googleapis.com/gresearch/magiclens/models"
 _HUB = "https://huggingface.co"
@@ -24,10 +19,8 @@ class NamedModel:
 
     Args:
         url: of the weights file, https.
-        layout: of that file.
         description: one sentence for `lensctl models list`.
         licence: of the weights.
-        homepage: where the model is described.
         backbone: open_clip name, for the layouts that do not tell it.
         sum_weight: of the text, for models without a fusion of their own.
         sum_of_units: as in `MagicLensConfig`.
@@ -36,10 +29,8 @@ class NamedModel:
     """
 
     url: str
-    layout: Layout
     description: str
     licence: str
-    homepage: str
     backbone: str = ""
     sum_weight: float = 1.0
     sum_of_units: bool = True
@@ -50,10 +41,8 @@ class NamedModel:
 def _clip(backbone: str, repository: str, description: str, licence: str) -> NamedModel:
     return NamedModel(
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
-        layout="open_clip",
         description=description,
         licence=licence,
-        homepage=f"{_HUB}/{repository}",
         backbone=backbone,
     )
 
@@ -61,10 +50,8 @@ def _clip(backbone: str, repository: str, description: str, licence: str) -> Nam
 def _bge(size: str, backbone: str) -> NamedModel:
     return NamedModel(
         url=f"{_HUB}/BAAI/BGE-VL-{size}/resolve/main/model.safetensors",
-        layout="transformers",
         description=f"BGE-VL-{size}: CLIP trained on MegaPairs, sum of photo and words",
         licence="MIT",
-        homepage=f"{_HUB}/BAAI/BGE-VL-{size}",
         backbone=backbone,
         sum_of_units=False,
     )
@@ -73,10 +60,8 @@ def _bge(size: str, backbone: str) -> NamedModel:
 def _magiclens(size: str) -> NamedModel:
     return NamedModel(
         url=f"{_MAGICLENS}/magic_lens_clip_{size}.pkl",
-        layout="magiclens",
         description=f"MagicLens {size} as published (CLIP backbone)",
         licence=_MAGICLENS_LICENCE,
-        homepage="https://github.com/google-deepmind/magiclens",
     )
 
 

@@ -9,9 +9,9 @@ from lensctl.models.fusion import (
     LAYER_NORM_EPS,
     LOGIT_CAP,
     SOFTPLUS_AT_ZERO_INVERSE,
-    UNIT_NORM_EPS,
 )
 from lensctl.models.onnx_graph import Graph, floats
+from lensctl.models.vectors import UNIT_NORM_EPS
 
 
 def fusion_model(graph: Graph, config: MagicLensConfig, width: int) -> onnx.ModelProto:

@@ -25,8 +25,7 @@ from lensctl.models.folder import (
 from lensctl.models.interface import Floats, Preprocessor
 from lensctl.models.safetensors_file import read_layout
 from lensctl.models.tokenizer import is_truncated, token_ids, tokenize
-
-UNIT_NORM_EPS = 1e-12
+from lensctl.models.vectors import UNIT_NORM_EPS
 
 
 class OnnxQuerySide:
@@ -118,7 +117,11 @@ class OnnxQuerySide:
 
 
 def unit(vectors: Floats) -> Floats:
-    """(N, D) -> (N, D) float32 of unit length; zero stays zero."""
+    """(N, D) -> (N, D) float32 of unit length; zero stays zero.
+
+    Not `vectors.unit`: the epsilon is under the root, as in the fusions of torch and onnx, so that
+    a vector near zero becomes the same here as there.
+    """
     vectors = vectors.astype(np.float32, copy=False)
     squares = np.einsum("nd,nd->n", vectors, vectors)[:, None]
     return vectors / np.sqrt(squares + np.float32(UNIT_NORM_EPS))

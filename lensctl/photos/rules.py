@@ -13,7 +13,6 @@ from pathspec import GitIgnoreSpec
 
 from lensctl.errors import PhotoError, UsageError
 from lensctl.photos.files import open_regular
-from lensctl.photos.formats import RAW_ENDINGS, TWIN_ENDINGS, ending_of
 
 IGNORE_FILE = ".lensctlignore"
 _IGNORE_FILE_BYTES = 1 << 20
@@ -77,7 +76,7 @@ class IgnoreLevel:
 
 
 class ScanRules:
-    """What a scan leaves out; one instance serves one run (it remembers the ignore files it read).
+    """What a scan leaves out.
 
     Args:
         exclude: gitignore patterns, relative to each root.
@@ -103,8 +102,6 @@ class ScanRules:
                 next_step="use the pattern rules of .gitignore, for example 'drafts/' or '*.gif'",
             )
         self._skipped = {identity for f in skip_folders if (identity := _identity(f)) is not None}
-        self._levels: dict[bytes, tuple[bool, IgnoreLevel | None]] = {}
-        self._twins: dict[bytes, frozenset[bytes]] = {}
 
     @property
     def plain(self) -> bool:
@@ -156,70 +153,6 @@ class ScanRules:
             return above, problems
         base = len(os.fsdecode(relative)) + 1 if relative else 0
         return IgnoreLevel(spec, base, above), problems
-
-    def excludes(self, path: bytes, root: bytes) -> bool:
-        """Whether a scan of `root` would now leave out this photo, by a rule.
-
-        True for hidden and excluded files and folders, `skip_folders`, and a RAW that has its
-        JPEG beside it. Says nothing about whether the file exists.
-        """
-        root = os.path.abspath(root)
-        relative = os.path.relpath(os.path.abspath(path), root)
-        parent, name = os.path.split(relative)
-        out, level = self._folder_state(parent, root)
-        if out:
-            return True
-        default = skipped_by_default(name, parent or root, is_folder=False)
-        if self.leaves_out(relative, level, is_folder=False, default=default):
-            return True
-        return ending_of(name) in RAW_ENDINGS and self._has_twin(name, parent, root, level)
-
-    def _folder_state(self, relative: bytes, root: bytes) -> tuple[bool, IgnoreLevel | None]:
-        """(is the folder left out, the ignore files in force inside it), remembered."""
-        folder = os.path.join(root, relative) if relative else root
-        state = self._levels.get(folder)
-        if state is None:
-            state = self._levels[folder] = self._find_state(relative, root, folder)
-        return state
-
-    def _find_state(
-        self, relative: bytes, root: bytes, folder: bytes
-    ) -> tuple[bool, IgnoreLevel | None]:
-        level: IgnoreLevel | None = None
-        if relative:
-            parent, name = os.path.split(relative)
-            out, level = self._folder_state(parent, root)
-            default = skipped_by_default(name, parent or root, is_folder=True)
-            if out or self.leaves_out(relative, level, is_folder=True, default=default):
-                return True, None
-        identity = _identity(folder)
-        if identity is not None and self.skips_identity(identity):
-            return True, None
-        if os.path.lexists(os.path.join(folder, self.ignore_file)):
-            level, _problems = self.read_level(folder, relative, level)
-        return False, level
-
-    def _has_twin(self, name: bytes, parent: bytes, root: bytes, level: IgnoreLevel | None) -> bool:
-        folder = os.path.join(root, parent)
-        stems = self._twins.get(folder)
-        if stems is None:
-            stems = self._twins[folder] = frozenset(self._twin_stems(folder, parent, level))
-        return twin_stem(name) in stems
-
-    def _twin_stems(
-        self, folder: bytes, parent: bytes, level: IgnoreLevel | None
-    ) -> Iterable[bytes]:
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 (bytes)
-        except OSError:
-            return  # the folder is gone or closed: there is no twin to be seen
-        for name in names:
-            if ending_of(name) not in TWIN_ENDINGS:
-                continue
-            relative = os.path.join(parent, name)
-            default = skipped_by_default(name, folder, is_folder=False)
-            if not self.leaves_out(relative, level, is_folder=False, default=default):
-                yield twin_stem(name)
 
 
 def twin_stem(name: bytes) -> bytes:

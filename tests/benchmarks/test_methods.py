@@ -128,8 +128,7 @@ def test_bootstrap_intervals_hold_the_mean_and_shrink() -> None:
 
 def test_every_query_is_in_the_denominator(tmp_path: Path) -> None:
     benchmark = load_benchmark("circo", make_circo(tmp_path / "circo"))
-    ok = np.ones(len(benchmark.images), dtype=bool)
-    ok[:] = False
+    ok = np.zeros(len(benchmark.images), dtype=bool)
     vectors = np.zeros((2, 3), dtype=np.float32)
     targets = np.zeros((len(ok), 3), dtype=np.float32)
     score_ = TaskScorer(benchmark.tasks[0], targets, ok, ok).score(vectors)

@@ -7,7 +7,8 @@ import pytest
 
 from lensctl.models.mini.fusion import LIGHT, LOOK, Blocks, Fusion, join
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import MEANINGS, unit
+from lensctl.models.mini.words import MEANINGS
+from lensctl.models.vectors import unit
 
 torch = pytest.importorskip("torch")
 from lensctl_training.mini import fusion as trained  # noqa: E402

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lensctl.models.mini.words import MEANINGS, bare, clauses, softmax, unit
+from lensctl.models.mini.words import MEANINGS, bare, clauses, softmax
+from lensctl.models.vectors import unit
 
 TABBY, TENCH, GOLDEN_RETRIEVER, SPORTS_CAR, BANANA = 281, 0, 207, 817, 954
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from lensctl.errors import EndpointError, UsageError
+from lensctl_training.mining import prompts
+from lensctl_training.mining.captioner import captioner_settings
 from lensctl_training.mining.config import InstructSettings, MineConfig
 from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
 from lensctl_training.mining.engine import InProcess
@@ -204,6 +206,48 @@ def test_captions_come_from_a_vision_endpoint(handbook: Path, tmp_path: Path) ->
     assert len(seen) == 40
     row = next(instructed_rows(Workspace(tmp_path / "out")))
     assert row.pair.query.generated_caption == "coloured shapes on a plain ground"
+
+
+def annotate_keys(out: Path) -> list[str | None]:
+    workspace = Workspace(out)
+    return [workspace.done_key("annotate", part) for part in workspace.parts("annotate")]
+
+
+@pytest.mark.usefixtures("stub")
+def test_another_caption_prompt_captions_again(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(number: int, body: dict[str, Any]) -> Answer:
+        words = body["messages"][0]["content"][0]["text"]
+        return completion(json.dumps({"caption": f"asked by {len(words)} letters"}))
+
+    def asked_anew(image_url: str) -> list[dict[str, Any]]:
+        (message,) = real(image_url)
+        _, image = message["content"]
+        return [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
+
+    real = prompts.caption_messages
+    plain, captioned = tmp_path / "plain", tmp_path / "captioned"
+    with serve(script) as (address, seen):
+        config = MineConfig(captioner=address, captioner_model="eyes")
+        for out, settings in ((plain, MineConfig()), (captioned, config)):
+            run_pipeline([handbook], out, settings, InProcess())
+        before = {out: annotate_keys(out) for out in (plain, captioned)}
+        monkeypatch.setattr(prompts, "CAPTION_VERSION", "caption-2")
+        monkeypatch.setattr(prompts, "caption_messages", asked_anew)
+        for out, settings in ((plain, MineConfig()), (captioned, config)):
+            run_pipeline([handbook], out, settings, InProcess())
+    assert len(seen) == 80
+    assert annotate_keys(plain) == before[plain]
+    assert not set(annotate_keys(captioned)) & set(before[captioned])
+    row = next(instructed_rows(Workspace(captioned)))
+    assert row.pair.query.generated_caption == "asked by 13 letters"
+
+
+def test_only_an_endpoint_is_told_our_words() -> None:
+    coca = MineConfig(captioner="open_clip:coca_ViT-L-14/weights.pt")
+    assert prompts.CAPTION_VERSION not in captioner_settings(coca)
+    assert captioner_settings(MineConfig()) == ("", "")
 
 
 @pytest.mark.usefixtures("stub")

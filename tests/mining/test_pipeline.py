@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lensctl.cli.mine import STAGES
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
 from lensctl_training.mining import pipeline
@@ -30,6 +31,10 @@ def run(inputs: list[Path], out: Path, config: MineConfig = SMALL) -> dict[str, 
 
 def content(out: Path) -> list[tuple[str, str, bytes, bytes]]:
     return [(t.key, t.instruction, t.query, t.target) for t in read_triplets(out)]
+
+
+def test_the_command_line_knows_every_stage() -> None:
+    assert STAGES == pipeline.STAGES
 
 
 @pytest.mark.usefixtures("stub")

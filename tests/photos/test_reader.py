@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from PIL import Image
 
 from lensctl.errors import PhotoError
 from lensctl.photos import reader
-from lensctl.photos.decode import open_photo
+from lensctl.photos.decode import OpenPhoto, decode_cost, open_photo
 from lensctl.photos.facts import read_facts
 from lensctl.photos.reader import hash_file, read_photo
 from support.image_files import encoded, exif_bytes, quarters
@@ -142,7 +143,21 @@ def test_memory_is_asked_for_before_decoding_and_given_back(photo: Path) -> None
 
     read_photo(bytes(photo), at_least=64, reserve=reserve)
     assert held == []
-    assert asked[0] > 120 * 80 // 8
+    assert asked == [decode_cost(120, 80, "JPEG", at_least=64, progressive=False)]
+
+
+def test_nothing_is_decoded_where_memory_is_refused(
+    photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[OpenPhoto] = []
+    monkeypatch.setattr(OpenPhoto, "decode", lambda photo, at_least: decoded.append(photo))
+
+    def refuse(cost: int) -> NoReturn:
+        raise MemoryError(cost)
+
+    with pytest.raises(MemoryError):
+        read_photo(bytes(photo), at_least=64, reserve=refuse)
+    assert decoded == []
 
 
 @pytest.mark.timeout(20)

@@ -131,6 +131,16 @@ def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_in_a_linked_folder(lensctl: Run, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "short").symlink_to(home / "photos")
+    asked = f"/in {tmp_path / 'short'}\na cat\n"
+    done = lensctl("shell", "-k", "1", input=asked)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith("chelsea.jpg")
+    command = lensctl("query", "a cat", "--in", tmp_path / "short", "--paths", "-k", "1")
+    assert command.stdout.endswith("chelsea.jpg\n")
+
+
 def test_a_conversation_at_a_terminal(home: Path, tmp_path: Path) -> None:
     viewer = tmp_path / "xdg-open"
     viewer.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')

@@ -1,7 +1,12 @@
+import dataclasses
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from lensctl.errors import UsageError
+from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.model import build_model
 from lensctl_training.recipe import Recipe, load_recipe, recipe_from_dict, shipped_recipes
 
@@ -76,15 +81,58 @@ def test_an_unknown_recipe_and_broken_toml(tmp_path):
         load_recipe(str(tmp_path / "x.toml"))
 
 
-def test_every_setting_is_documented():
-    """docs/recipe.md names every field of every table."""
-    import dataclasses
-    from pathlib import Path
+IN_PROSE = {"name": "the file's name", "licence": "unknown", "model.preprocessing": "squash to 224"}
+"""Defaults that docs/recipe.md tells in words."""
 
+
+def documented() -> dict[str, str]:
+    """`table.name` -> the default that docs/recipe.md gives, for every row of every section."""
     text = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text(encoding="utf-8")
-    for field in dataclasses.fields(Recipe):
-        assert f"`{field.name}`" in text
-        kind = field.default_factory
-        if dataclasses.is_dataclass(kind):
-            for inner in dataclasses.fields(kind):
-                assert f"`{inner.name}`" in text, f"{field.name}.{inner.name}"
+    sections = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    rows = {}
+    for title, body in zip(sections[::2], sections[1::2], strict=True):
+        table = "" if title == "Top level" else f"{title}."
+        for cell, default in re.findall(r"^\| (`.+?) \| (.+?) \| ", body, flags=re.MULTILINE):
+            names = re.findall(r"`(\w+)`", cell)
+            defaults = default.split(", ") if "," in default else [default] * len(names)
+            new = {f"{table}{name}": one for name, one in zip(names, defaults, strict=True)}
+            assert not new.keys() & rows.keys()
+            rows |= new
+    return rows
+
+
+def defaults_of(kind: type, table: str = "") -> dict[str, object]:
+    """`table.name` -> default, of a recipe and its tables."""
+    found: dict[str, object] = {}
+    for field in dataclasses.fields(kind):
+        name = f"{table}{field.name}"
+        if dataclasses.is_dataclass(field.default_factory):
+            found |= defaults_of(field.default_factory, f"{name}.")
+        else:
+            found[name] = field.default
+    return found
+
+
+def as_told(value: object) -> str:
+    """A default that is no number, as the page writes it."""
+    if isinstance(value, str):
+        return f"`{value}`" if value else "empty"
+    return str(value).lower()
+
+
+def test_every_setting_is_documented_in_its_table_with_its_default():
+    told, defaults = documented(), defaults_of(Recipe)
+    assert told.keys() == defaults.keys()
+    assert told | IN_PROSE == told
+    numbers = {name for name, value in defaults.items() if type(value) in (int, float)}
+    for name in defaults.keys() - IN_PROSE.keys():
+        if name in numbers:
+            assert float(told[name]) == defaults[name], name
+        else:
+            assert told[name] == as_told(defaults[name]), name
+
+
+def test_defaults_told_in_words_are_true():
+    assert Recipe("x").licence.startswith(IN_PROSE["licence"])
+    pixels = Preprocessing(**Recipe("x").model.preprocessing)
+    assert f"{pixels.mode} to {pixels.size}" == IN_PROSE["model.preprocessing"]

@@ -9,6 +9,7 @@ import torch
 
 from lensctl.models.interface import Floats, IndexSide, ModelInfo, Preprocessor, QuerySide
 from lensctl.models.tokenizer import is_truncated
+from lensctl.models.vectors import unit
 from lensctl_training.benchmarks.registry import LoadOptions
 from lensctl_training.benchmarks.run import EvalOptions, run_benchmark
 from lensctl_training.data.batches import token_ids
@@ -93,11 +94,11 @@ class ModelInMemory:
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, E) unit vectors."""
-        return _unit(self.encoder.model.encode_text(self._ids(texts)).float().cpu().numpy())
+        return unit(self.encoder.model.encode_text(self._ids(texts)).float().cpu().numpy())
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, E) unit vectors."""
-        return _unit(embeddings)
+        return unit(embeddings)
 
     def truncated(self, text: str) -> bool:
         """Whether the text is longer than the model reads."""
@@ -108,7 +109,3 @@ class ModelInMemory:
 
     def _tensor(self, values: Floats) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).to(self.device)
-
-
-def _unit(vectors: Floats) -> Floats:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -21,7 +21,6 @@ Backbone = str | Mapping[str, Any]
 
 _MAX_CONFIG = 2**20
 _LAYER_NORM_EPS = 1e-5
-_WRONG_JSON = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 
 

@@ -6,18 +6,22 @@ once.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lensctl.errors import CheckpointError, ModelError, UsageError
 from lensctl.models.config import MagicLensConfig
 from lensctl.models.convert.official import read_official
 from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
 from lensctl.models.home import model_path
-from lensctl.models.named import NAMED, Layout, NamedModel
+from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.safetensors_file import read_layout
 
 if TYPE_CHECKING:
     from lensctl.models.magiclens import MagicLens
+
+Layout = Literal["magiclens", "open_clip", "transformers"]
+"""How a weights file is laid out: the published MagicLens pickle, an open_clip state dict or a
+transformers CLIPModel, both in safetensors."""
 
 _OFFICIAL_NAMES = {
     "magic_lens_clip_base": "magiclens-base",

@@ -101,10 +101,8 @@ def _open_clip_model(what: str) -> NamedModel:
     backbone = f"{backbone}-quickgelu" if quick else backbone
     return NamedModel(
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
-        layout="open_clip",
         description=f"open_clip {what}, sum of photo and words",
         licence=f"see {_HUB}/{repository}",
-        homepage=f"{_HUB}/{repository}",
         backbone=backbone,
         preprocessing=_open_clip_pixels(backbone, facts),
     )

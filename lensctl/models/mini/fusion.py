@@ -23,7 +23,8 @@ import numpy as np
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import CLASSES, softmax, unit
+from lensctl.models.mini.words import CLASSES, softmax
+from lensctl.models.vectors import unit
 
 FILE = "fusion.safetensors"
 LOOK = 256

@@ -23,7 +23,8 @@ from lensctl.models.mini.fusion import Blocks, Fusion, join
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
 from lensctl.models.mini.statistics import PICTURE
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import Words, softmax, unit
+from lensctl.models.mini.words import Words, softmax
+from lensctl.models.vectors import unit
 
 FILE = "lens.safetensors"
 DAMPING = 0.4

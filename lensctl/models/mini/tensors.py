@@ -1,6 +1,5 @@
 """A safetensors file mapped into memory, as numpy arrays whose pages are read when used."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +37,6 @@ class TensorFile:
             raise CheckpointError(f"{self.path.name} has no usable tensor {name}")
         raw = self._bytes[place.offset : place.offset + place.length]
         return raw.view(_DTYPES[place.dtype]).reshape(place.shape)
-
-    def metadata(self) -> dict[str, str]:
-        """What the file says of itself."""
-        length = int(self._bytes[:8].view("<u8")[0])
-        return json.loads(self._bytes[8 : 8 + length].tobytes()).get("__metadata__", {})
 
     def names(self) -> list[str]:
         """All arrays in the file."""

@@ -22,6 +22,7 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini.colours import COLOURS, asked_colours
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import TextTower
+from lensctl.models.vectors import unit
 
 CLASSES = 1000
 MEANINGS = CLASSES + len(COLOURS)
@@ -178,9 +179,3 @@ def softmax(logits: npt.NDArray[np.floating]) -> Floats:
     """Over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
-
-
-def unit(vectors: npt.NDArray[np.floating]) -> Floats:
-    """Rows of length one; a row of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)

@@ -26,7 +26,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +35,7 @@ from filelock import FileLock, Timeout
 
 from lensctl.errors import DataError, LibraryBusyError, ModelError, PhotoError
 from lensctl.models.interface import Floats, IndexSide, Preprocessor
+from lensctl_training.batching import in_batches
 from lensctl_training.benchmarks.benchmark import ImageRef
 from lensctl_training.benchmarks.images import read_image
 
@@ -142,7 +142,7 @@ class GalleryStore:
         progress(len(self.images) - len(pending))
         read = _read_ahead(self.images, pending, self.side.preprocess, workers, 2 * batch_size)
         try:
-            while batch := list(islice(read, batch_size)):
+            for batch in in_batches(read, batch_size):
                 good = [item for item in batch if isinstance(item, _Read)]
                 if good:
                     vectors = self.side.encode_images(np.stack([item.pixels for item in good]))

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from lensctl.models.interface import Floats, QuerySide
+from lensctl.models.vectors import unit
 from lensctl_training.benchmarks.benchmark import Benchmark, Query, Task
 from lensctl_training.benchmarks.gallery import Gallery
 
@@ -119,9 +120,3 @@ def _image(query: Query) -> int:
     if query.image is None:
         raise ValueError(f"query {query.id} has no image")
     return query.image
-
-
-def unit(vectors: Floats) -> Floats:
-    """(N, D) -> rows of unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)

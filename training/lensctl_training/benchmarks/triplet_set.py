@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from lensctl.errors import DataError, PhotoError
 from lensctl.models.interface import Floats, IndexSide, Model, QuerySide
+from lensctl.models.vectors import unit
 from lensctl.photos.decode import decode
-from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress, unit
+from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress
 from lensctl_training.benchmarks.report import FORMAT, align, software
 from lensctl_training.benchmarks.triplets import CUTOFFS, evaluate_triplets, share_answers
 from lensctl_training.data.shards import read_triplets

@@ -4,8 +4,7 @@ With the backbone frozen, every step would compute the same embeddings again. Ke
 matrices they make a step of the fusion a few milliseconds, and need 2 KB per vector at width 512.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 
 from lensctl.models.interface import Floats
 from lensctl.models.magiclens import MagicLens
+from lensctl_training.batching import in_batches
 from lensctl_training.data.batches import Example, collate
 
 NAMES = ("queries", "targets", "texts")
@@ -58,7 +58,7 @@ def keep_embeddings(
     device = next(model.parameters()).device
     count = 0
     files = {name: (folder / f"{name}.raw").open("wb") for name in NAMES}
-    for group in _batches(examples, batch):
+    for group in in_batches(examples, batch):
         made = collate(group, model.context_length).to(device)
         with torch.no_grad():
             images = model.encode_image(torch.cat([made.queries, made.targets]))
@@ -78,9 +78,3 @@ def _as_npy(raw: Path, path: Path, width: int) -> None:
     rows: Floats = np.fromfile(raw, dtype=np.float32).reshape(-1, width)
     np.save(path, rows)
     raw.unlink()
-
-
-def _batches(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    iterator = iter(examples)
-    while group := list(islice(iterator, size)):
-        yield group

@@ -25,7 +25,8 @@ from lensctl.models.mini.sides import PREPROCESSING
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
-from lensctl.models.mini.words import MEANINGS, unit
+from lensctl.models.mini.words import MEANINGS
+from lensctl.models.vectors import unit
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.word_maps import make_word_maps
 

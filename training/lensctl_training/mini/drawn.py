@@ -9,11 +9,9 @@ They teach what names look like beyond the network's own classes. Sources, both 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from lensctl.errors import DependencyError
 from lensctl.models.interface import Floats
 from lensctl.models.mini.sides import PREPROCESSING
+from lensctl_training.batching import in_batches
 from lensctl_training.mini.views import open_encoder
 from lensctl_training.mini.wordnet import load_nouns
 
@@ -40,7 +39,6 @@ MARGIN = 1.08
 """Side of the white ground, of the picture's longer side."""
 BATCH = 16
 
-T = TypeVar("T")
 Named = Iterator[tuple[str, Image.Image]]
 
 
@@ -127,18 +125,11 @@ def embed_drawn() -> Drawings:
         shown = (
             (name, PREPROCESSING(ground)) for name, image in source if (ground := on_white(image))
         )
-        for group in groups(tqdm(shown, unit="drawing", disable=None), BATCH):
+        for group in in_batches(tqdm(shown, unit="drawing", disable=None), BATCH):
             names += [name for name, _ in group]
             sources += [number] * len(group)
             rows.append(encode(np.stack([pixels for _, pixels in group])))
     return Drawings(np.array(names), np.array(sources), np.concatenate(rows))
-
-
-def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Runs of `size`, the last one shorter."""
-    rest = iter(items)
-    while group := list(islice(rest, size)):
-        yield group
 
 
 def _missing(package: str, path: Path) -> DependencyError:

@@ -23,10 +23,11 @@ from lensctl.models.mini.lens import FILE as MAPS
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
+from lensctl_training.batching import in_batches
 from lensctl_training.mini.build import make_maps, write_card, write_maps
 from lensctl_training.mini.calibrate import score_curves
 from lensctl_training.mini.distil import DistilConfig, distil
-from lensctl_training.mini.drawn import Drawings, embed_drawn, groups
+from lensctl_training.mini.drawn import Drawings, embed_drawn
 from lensctl_training.mini.instructions import Instructions
 from lensctl_training.mini.train import (
     TrainingConfig,
@@ -113,7 +114,7 @@ def read(words: Words, texts: list[str], names: list[str]) -> dict[str, Floats]:
 
 def _at_once(texts: list[str]) -> Iterator[list[str]]:
     with tqdm(total=len(texts), unit="text", disable=None) as bar:
-        for some in groups(texts, TEXTS_AT_ONCE):
+        for some in in_batches(texts, TEXTS_AT_ONCE):
             yield some
             bar.update(len(some))
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.text_tower import TextTower
-from lensctl.models.mini.words import CLASSES, INT8_SCALE, bare, unit
+from lensctl.models.mini.words import CLASSES, INT8_SCALE, bare
+from lensctl.models.vectors import unit
 from lensctl_training.mini.seen_as import SeenAs, class_names, read_seen_as
 from lensctl_training.mini.wordnet import Synset, ancestors, first_senses, load_nouns
 

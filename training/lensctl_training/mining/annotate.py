@@ -9,6 +9,7 @@ import numpy as np
 
 from lensctl.models.interface import Floats, IndexSide, QuerySide
 from lensctl.photos.decode import decode
+from lensctl_training.batching import in_batches
 from lensctl_training.mining.captioner import open_captioner
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel
@@ -100,11 +101,6 @@ def _read_words(groups: Sequence[Group], config: MineConfig) -> tuple[list[Group
         for group in groups
     ]
     return worded, np.concatenate(pieces)
-
-
-def in_batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Consecutive slices of at most `size` items."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 # A worker loads its model once, however many parts it is given.

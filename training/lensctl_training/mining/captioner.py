@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from lensctl.errors import UsageError
 from lensctl.photos.decode import decode
+from lensctl_training.batching import in_batches
+from lensctl_training.mining import prompts
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
 from lensctl_training.mining.funnel import Funnel
-from lensctl_training.mining.prompts import CAPTION_SCHEMA, caption_messages
 from lensctl_training.mining.text import collapse
 from lensctl_training.mining.workspace import Workspace
 
@@ -65,7 +66,7 @@ class EndpointCaptioner:
     def _one(self, sha256: str, endpoint: Endpoint, funnel: Funnel) -> str:
         image = _data_address(self._workspace.image_path(sha256))
         try:
-            answer = endpoint.ask(caption_messages(image), CAPTION_SCHEMA, funnel)
+            answer = endpoint.ask(prompts.caption_messages(image), prompts.CAPTION_SCHEMA, funnel)
         except UnansweredError:
             return ""  # counted by the endpoint; the page's words remain
         return collapse(answer["caption"])
@@ -88,8 +89,7 @@ class CocaCaptioner:
 
         model, preprocess = _load_coca(self._name, self._weights)
         captions: dict[str, str] = {}
-        for start in range(0, len(images), self._batch):
-            batch = images[start : start + self._batch]
+        for batch in in_batches(images, self._batch):
             pixels = [preprocess(_image(self._workspace.image_path(each))) for each in batch]
             with torch.inference_mode():
                 written = model.generate(torch.stack(pixels))
@@ -117,6 +117,14 @@ def _data_address(path: Path) -> str:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def captioner_settings(config: MineConfig) -> tuple[str, ...]:
+    """What the captions depend on; of the captioners, only an endpoint is told our words."""
+    named = (config.captioner, config.captioner_model)
+    if not config.captioner or config.captioner.startswith(_COCA):
+        return named
+    return (*named, prompts.CAPTION_VERSION)
 
 
 def open_captioner(workspace: Workspace, config: MineConfig) -> Captioner:

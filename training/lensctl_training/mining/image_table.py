@@ -1,7 +1,6 @@
 """Address -> image file, for all stages after *pages*: one SQLite table, made anew by each run."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from lensctl_training.mining.pages import IMAGES
@@ -53,8 +52,3 @@ class ImageTable:
             "SELECT sha256, reason FROM image WHERE url = ?", (url,)
         ).fetchone()
         return (row[0], row[1]) if row else ("", "image not in the input")
-
-    def missing(self) -> Iterator[str]:
-        """Addresses that pages name and that have no file, sorted."""
-        rows = self._database.execute("SELECT url FROM image WHERE sha256 = '' ORDER BY url")
-        return (row[0] for row in rows)

@@ -42,6 +42,7 @@ class Stage:
 def _stages() -> dict[str, Stage]:
     """The stages' modules are imported here, on the worker that runs them."""
     from lensctl_training.mining.annotate import fingerprints, run_annotate
+    from lensctl_training.mining.captioner import captioner_settings
     from lensctl_training.mining.groups import run_groups
     from lensctl_training.mining.instruct import run_instruct, writer_settings
     from lensctl_training.mining.pages import run_pages
@@ -53,7 +54,7 @@ def _stages() -> dict[str, Stage]:
         Stage(
             "annotate",
             1,
-            lambda c: (fingerprints(c.model), c.captioner, c.captioner_model),
+            lambda c: (fingerprints(c.model), *captioner_settings(c)),
             run_annotate,
             source="groups",
         ),

@@ -1,4 +1,7 @@
-"""What a language model is told and asked. Our own words; raise VERSION with every change."""
+"""What a language model is told and asked. Our own words.
+
+Raise VERSION or CAPTION_VERSION with every change: what the old words led to is then made anew.
+"""
 
 import json
 from typing import Any

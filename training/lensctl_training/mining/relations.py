@@ -58,7 +58,6 @@ _NAMED = re.compile(
     r"mode|plug-in)\b",
     re.IGNORECASE,
 )
-_LEADING = re.compile(r"^(?:(?:filter|example|of|the|for|a|an)\s+)+", re.IGNORECASE)
 _THIS = {
     "menu": "this menu",
     "toolbox": "this tool",
@@ -283,9 +282,6 @@ def _tidy(piece: str) -> str:
     return re.sub(
         r"^(?:the|a|an|and|with|of|for)\s+|\s+(?:the|a|an|and|of|with)$", "", piece
     ).strip(" ,.:;()=")
-
-
-_CLAUSE = frozenset(["that", "which", "is", "are", "it", "we", "you", "as", "has", "was", "does"])
 
 
 def _is_piece(piece: str) -> bool:
