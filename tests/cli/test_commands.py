@@ -84,7 +84,14 @@ def test_null_separated_paths(place):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["query", "red", "--paths"], ["query", "red", "--json"], ["status"], ["check"], ["index"]],
+    [
+        ["--help"],
+        ["query", "red", "--paths"],
+        ["query", "red", "--json"],
+        ["status"],
+        ["check"],
+        ["index"],
+    ],
     ids=" ".join,
 )
 def test_reader_that_goes_away_is_no_error(place, arguments):

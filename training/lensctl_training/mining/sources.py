@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from lensctl.errors import DataError
 from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.urls import absolute
 from lensctl_training.mining.workspace import Part, digest
 
 _PAGES = (".html", ".htm", ".xhtml", ".shtml")
@@ -19,12 +20,21 @@ _MOST_LISTED = 200_000
 
 
 def find_parts(inputs: Sequence[Path], config: MineConfig) -> list[Part]:
+    """The parts of all inputs, each once; see `parts_by_input`."""
+    found = parts_by_input(inputs, config)
+    return list({part.name: part for parts in found.values() for part in parts}.values())
+
+
+def parts_by_input(inputs: Sequence[Path], config: MineConfig) -> dict[str, list[Part]]:
     """Split the inputs into parts: one for each WARC file, one for every few pages of a folder.
+
+    Returns:
+        The absolute path of each input -> its parts.
 
     Raises:
         DataError: an input does not exist, or holds neither pages nor WARC files.
     """
-    parts: list[Part] = []
+    parts: dict[str, list[Part]] = {}
     for path in inputs:
         found = list(_parts_of(path, config))
         if not found:
@@ -33,8 +43,8 @@ def find_parts(inputs: Sequence[Path], config: MineConfig) -> list[Part]:
                 why=f"looked for {', '.join(_PAGES + _WARCS)}",
                 next_step="give a folder of saved pages, a WARC file, or a listing of WARC files",
             )
-        parts += found
-    return list({part.name: part for part in parts}.values())
+        parts[str(path.resolve())] = found
+    return parts
 
 
 def _parts_of(path: Path, config: MineConfig) -> Iterator[Part]:
@@ -116,7 +126,8 @@ def _files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def base_url(root: Path, config: MineConfig) -> str:
     """The address at which the pages of a folder are taken to lie. `.invalid` never resolves."""
     if config.base_url:
-        return config.base_url.rstrip("/") + "/"
+        # Spelled as the addresses of the pages' images are, which are looked for below it.
+        return absolute("", config.base_url.rstrip("/") + "/")[0]
     host = "".join(c if c.isascii() and c.isalnum() else "-" for c in root.name.lower())
     return f"http://{host.strip('-') or 'folder'}.invalid/"
 

@@ -1,6 +1,8 @@
 """Where a run keeps its intermediate results, so that it can be stopped and gone on with.
 
     DIR/work/
+      run.lock                 held by the one run that works here; its workers do not take it
+      inputs.json              which inputs were mined, and into which parts of *pages*
       images/ab/abcd...        image files under their SHA-256, shared by all stages
       images.sqlite            image URL -> SHA-256, or why there is none
       STAGE/PART/              what a stage made of one part of its input
@@ -12,16 +14,20 @@ made it. Its key is a hash of the stage's version, the settings the stage reads 
 the parts it was made from; a part whose key still fits is never made again.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from lensctl.errors import LibraryBusyError, UsageError
 from lensctl_training.mining.funnel import Funnel
 
 DONE = "done.json"
@@ -54,6 +60,28 @@ class Workspace:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / "work"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out of the folder: each would delete what the other is making.
+
+        Raises:
+            LibraryBusyError: another run is at work here.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / "run.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise LibraryBusyError(
+                f"another `lensctl mine` is writing to {self.out}",
+                why="one run at a time works in a folder, with as many --workers as it likes",
+                next_step="wait for it to end, or name another folder with --out",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def part_folder(self, stage: str, part: str) -> Path:
         return self.folder / stage / part
@@ -98,6 +126,47 @@ class Workspace:
         for path in folder.iterdir():
             if path.is_dir() and path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def refuse_to_drop(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Refuse inputs without which parts of earlier inputs would be deleted.
+
+        Args:
+            wanted: input -> names of its parts of *pages*. An input that is given again may
+                have other parts than before: its pages have changed.
+
+        Raises:
+            UsageError: an earlier input is missing, and parts of it are nobody else's.
+        """
+        kept = {part for parts in wanted.values() for part in parts}
+        here = set(self.parts("pages")) - kept
+        recorded = self._inputs()
+        missing = [
+            name for name, parts in recorded.items() if name not in wanted and here & set(parts)
+        ]
+        if here - {part for parts in recorded.values() for part in parts}:
+            missing.append("inputs of a run that did not note them")
+        if not missing:
+            return
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise UsageError(
+            f"{self.out} holds what was mined from {', '.join(missing[:3])}{more}",
+            why="a run makes the folder anew from its own inputs, and these are not among them",
+            next_step="name all inputs together, use another --out, or drop the old ones with "
+            "--replace",
+        )
+
+    def note_inputs(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Record whose the parts of *pages* are, for `refuse_to_drop`."""
+        temporary = self.folder / ".inputs.json.new"
+        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        temporary.replace(self.folder / "inputs.json")
+
+    def _inputs(self) -> dict[str, list[str]]:
+        try:
+            noted = json.loads((self.folder / "inputs.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return noted if isinstance(noted, dict) else {}
 
     def store_image(self, data: bytes) -> str:
         """Keep an image file under its SHA-256, which is returned."""
