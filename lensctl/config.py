@@ -5,6 +5,7 @@ LENSCTL_CONFIG says. Its keys are the fields of `Settings`.
 """
 
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,13 @@ from lensctl.errors import UsageError
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 SEARCH_MODES = ("auto", "exact", "hnsw")
+_IN_WORDS = {
+    Path: "a path",
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class Settings:
     """What a user can set once for all commands.
 
     Attributes:
-        library: the library's folder; LENSCTL_LIBRARY, --library.
+        library: the library's folder; LENSCTL_LIBRARY, --library. In the config file it may be
+            relative to that file.
         model: model for new libraries; LENSCTL_MODEL, --model. Empty: the library's own.
         device: auto, cpu, cuda or mps; LENSCTL_DEVICE, --device.
         precision: auto, fp32, bf16 or int8; LENSCTL_PRECISION, --precision.
@@ -56,7 +65,7 @@ class Settings:
         _require("results", self.results >= 1, "at least 1")
         _require("workers", self.workers >= 0, "0 or more")
         _require("min_score", 0 <= self.min_score <= 1, "between 0 and 1")
-        _require("max_megapixels", self.max_megapixels > 0, "above 0")
+        _require("max_megapixels", 0 < self.max_megapixels < math.inf, "a number above 0")
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -73,7 +82,7 @@ def load_settings(**flags: Any) -> Settings:
 def config_path() -> Path:
     """Where the config file is looked for."""
     if path := os.environ.get("LENSCTL_CONFIG"):
-        return Path(path).expanduser()
+        return _expanded(path)
     import platformdirs
 
     return platformdirs.user_config_path("lensctl") / "config.toml"
@@ -104,7 +113,11 @@ def _from_file(path: Path) -> dict[str, Any]:
                 why=f"known are: {', '.join(hints)}",
                 next_step="correct or remove the line",
             )
-    return {name: _typed(name, value, str(path)) for name, value in table.items()}
+    values = {name: _typed(name, value, str(path)) for name, value in table.items()}
+    if "library" in values:
+        values["library"] = path.parent.absolute() / values["library"]
+    _check(values, str(path))
+    return values
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -113,7 +126,20 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         variable = f"LENSCTL_{name.upper()}"
         if name != "exclude" and environment.get(variable):
             values[name] = _typed(name, _parse(name, environment[variable]), variable)
+            _check({name: values[name]}, variable)
     return values
+
+
+def _check(values: dict[str, Any], source: str) -> None:
+    """Raise UsageError, naming the source, where a value is out of its range."""
+    try:
+        Settings(**values)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error.what}", next_step="correct it there") from error
+
+
+def _expanded(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises where there is no such user)
 
 
 def _parse(name: str, text: str) -> Any:
@@ -133,7 +159,7 @@ def _parse(name: str, text: str) -> Any:
 def _typed(name: str, value: Any, source: str) -> Any:
     kind = _types()[name]
     if kind is Path and isinstance(value, str):
-        return Path(value).expanduser()
+        return _expanded(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if get_args(kind) and isinstance(value, list) and all(isinstance(one, str) for one in value):
@@ -142,8 +168,8 @@ def _typed(name: str, value: Any, source: str) -> Any:
         return value
     raise UsageError(
         f"{source}: {name} cannot be {value!r}",
-        why=f"it must be a {getattr(kind, '__name__', kind)}",
-        next_step="see the settings in docs/guide-index.md",
+        why=f"it must be {_IN_WORDS.get(kind, 'a list of texts')}",
+        next_step="correct it; docs/reference/settings.md lists all settings",
     )
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lensctl.cli.opening import existing_library, model_for
-from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
 from lensctl.show.names import show_path, show_short_path
+from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
     from lensctl.library.duplicates import Disk, Group, PhotoCopy
@@ -39,7 +40,10 @@ def duplicates(
         False
     ),
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the groups as a page, too.")
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write the groups as a page, too.", parser=read_path
+        ),
     ] = None,
     library: LibraryOption = None,
     model: ModelOption = None,
@@ -52,10 +56,12 @@ def duplicates(
     from lensctl.library.duplicates import Disk, wasted_bytes
 
     settings = load_settings(library=library, model=model)
+    if html is not None:
+        require_page_path(html)
     disk = Disk()
     groups = _find(settings, folder, disk, exact=exact, distance=distance)
     if as_json:
-        print(json.dumps({"groups": [_as_json(group) for group in groups]}, ensure_ascii=False))
+        print(json.dumps({"groups": [_as_json(group) for group in groups]}))
     elif paths or null:
         _print_paths(groups, b"\0" if null else b"\n")
     else:
@@ -68,7 +74,8 @@ def duplicates(
             " bring the library up to date: lensctl index"
         )
     if not groups:
-        note(f"no duplicates{f' in {folder}' if folder else ''}")
+        unwritten = f"; no page was written to {html}" if html is not None else ""
+        note(f"no duplicates{f' in {folder}' if folder else ''}{unwritten}")
         sys.exit(1)
     note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
 
@@ -76,17 +83,17 @@ def duplicates(
 def _find(
     settings: Settings, folder: Path | None, disk: "Disk", *, exact: bool, distance: int
 ) -> "list[Group]":
-    from lensctl.library.catalog import absolute
     from lensctl.library.duplicates import exact_groups, near_groups
     from lensctl.library.session import open_session
 
     place = existing_library(settings.library)
-    under = absolute(folder) if folder is not None else None
     if exact:
         with place.reading() as catalog:
+            under = catalog.locate(folder) if folder is not None else None
             return exact_groups(catalog, under, disk=disk)
     with open_session(place, model_for(place, settings.model)) as session:
         catalog = session.catalog
+        under = catalog.locate(folder) if folder is not None else None
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")

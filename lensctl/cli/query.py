@@ -9,10 +9,11 @@ import typer
 from lensctl.cli import search_options as options
 from lensctl.cli.asking import Asked, read_filters, read_question
 from lensctl.cli.finding import find
-from lensctl.cli.options import LibraryOption, ModelOption
+from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.terminal import note
 from lensctl.config import load_settings
+from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
     from lensctl.show.result import Result
@@ -42,7 +43,12 @@ def query(
     thumbs: options.ThumbsOption = None,
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Write the results as one HTML page, too."),
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write the results as one HTML page, too.",
+            parser=read_path,
+        ),
     ] = None,
     open_page: Annotated[
         bool, typer.Option("--open", help="Open the results as a page in the browser.")
@@ -66,6 +72,8 @@ def query(
         min_score=min_score,
         thumbs=thumbs,
     )
+    if html is not None:
+        require_page_path(html)
     asked = read_question(what, instruction, image, text)
     filters = read_filters(folder, after, before, camera, near, file_type, place)
     matches = find(settings, asked, filters, include_self=include_self)
@@ -74,6 +82,8 @@ def query(
         asked.describe(), found, as_json=as_json, paths=paths, null=null, thumbs=settings.thumbs
     )
     if not found:
+        if html is not None:
+            note(f"no page was written to {html}")
         sys.exit(1)
     if html is not None or open_page:
         _write_page(html, asked, found, open_page=open_page)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -19,11 +20,14 @@ from lensctl.cli.shell_language import FILTERS, HELP, Command, Search, parse
 from lensctl.cli.terminal import as_storage_error, count, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import LensctlError, UsageError
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from lensctl.library.filters import Filters
     from lensctl.library.search import Match, SearchMode
     from lensctl.library.session import Session
+
+_VIEWER_SECONDS = 2.0
 
 
 def shell(
@@ -131,7 +135,7 @@ class Conversation:
             "open": lambda: _launch(self._match(int(command.value))),
             "clear": self._clear,
             "k": lambda: self._set_shown(command.value),
-            "html": lambda: self._write_page(Path(command.value).expanduser()),
+            "html": lambda: self._write_page(_path(command.value)),
             "quit": lambda: None,
         }
         actions[command.name]()
@@ -221,12 +225,14 @@ class Conversation:
         note(f"wrote {path}")
 
     def _match(self, number: int) -> "Match":
-        matches = self._last().matches
+        turn = self._last()
+        matches = turn.matches
         if not 1 <= number <= len(matches):
             raise UsageError(
                 f"there is no result {number}",
                 why=f"the last answer has {count(len(matches), 'result')}",
-                next_step='type: more; a line in quotes is searched for as words: "3 cats"',
+                next_step=("type: more; " if len(matches) == turn.wanted else "")
+                + 'a line in quotes is searched for as words: "3 cats"',
             )
         return matches[number - 1]
 
@@ -236,19 +242,39 @@ class Conversation:
         return self.turns[-1]
 
 
+def _path(typed: str) -> Path:
+    return Path(os.path.expanduser(typed))  # noqa: PTH111 (Path's raises where there is no such user)
+
+
 def _read_limits(limits: dict[str, str]) -> "Filters":
     return read_filters(
-        Path(limits["in"]).expanduser() if "in" in limits else None,
+        _path(limits["in"]) if "in" in limits else None,
         *(limits.get(name) for name in ("after", "before", "camera", "near", "type", "place")),
     )
 
 
 def _launch(match: "Match") -> None:
-    import typer
-
+    """Raises UsageError where there is no viewer, or it says within a moment that it cannot."""
+    opener = "open" if sys.platform == "darwin" else "xdg-open"
     path = os.fsdecode(match.facts.path)
-    if typer.launch(path) != 0:
-        raise UsageError(f"no viewer could be started for {path}", next_step="open it yourself")
+    failed = UsageError(
+        f"no viewer could be started for {show_path(match.facts.path)}",
+        next_step="open it yourself",
+    )
+    try:
+        started = subprocess.Popen(
+            [opener, path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise failed from error
+    # A viewer that runs on is one that was started.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        if started.wait(_VIEWER_SECONDS) != 0:
+            raise failed
 
 
 def _lines(folder: Path) -> Iterator[str]:

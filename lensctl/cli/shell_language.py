@@ -79,13 +79,19 @@ def _setting(name: str, value: str) -> Command:
 def _search(line: str) -> Search:
     photos: list[int | Path] = []
     rest = line
+    added = False
     while (found := _first_photo(rest)) is not None:
         photo, after = found
         photos.append(photo)
         rest = after.lstrip()
-        if not rest.startswith("+"):
+        added = rest.startswith("+")
+        if not added:
             break
         rest = rest[1:].lstrip()
+    if added and not rest:
+        raise UsageError(
+            "nothing follows the last +", next_step="name another photo: 3 + 5 at night"
+        )
     words, *without = _NOT.split(rest.strip(), maxsplit=1)
     question = Search(tuple(photos), words.strip(), without[0].strip() if without else "")
     if not question.photos and not question.words:
@@ -98,10 +104,12 @@ def _search(line: str) -> Search:
 
 def _first_photo(text: str) -> tuple[int | Path, str] | None:
     """A result number or a file at the start of a text, and what follows it."""
+    if not text:
+        return None
     if match := _PART.match(text):
         return int(match[1]), text[match.end() :]
     quoted = text[:1] in "\"'"
-    name = text[1:].split(text[0], 1)[0] if quoted else text.split(maxsplit=1)[0] if text else ""
+    name = text[1:].split(text[0], 1)[0] if quoted else text.split(maxsplit=1)[0]
     if not name or (path := _existing_path(name)) is None:
         return None
     return path, text[len(name) + (2 if quoted else 0) :]
@@ -109,5 +117,5 @@ def _first_photo(text: str) -> tuple[int | Path, str] | None:
 
 def _existing_path(name: str) -> Path | None:
     """The file of this name, where there is one that is no folder."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path's raises where there is no such user)
     return path if os.path.lexists(path) and not path.is_dir() else None

@@ -8,8 +8,6 @@ originals: a sheet that is sent to somebody carries no hidden position.
 
 import base64
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lensctl.errors import PhotoError
 from lensctl.show.chart import Chart, Series, draw_chart
 from lensctl.show.names import show_text
+from lensctl.show.page_file import write_page
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -141,26 +140,12 @@ def write_sheet(
     picture_side: int = 960,
     kept: "ThumbnailCache | None" = None,
 ) -> None:
-    """Render and write the page: whole, or not at all. Raises OSError where it cannot be written.
+    """Render the page and write it as `write_page` does, and with its errors.
 
     The file is readable by its owner only: it shows photos and says where they were taken.
     """
     page = render_sheet(title, sections, subtitle=subtitle, picture_side=picture_side, kept=kept)
-    try:
-        _write_whole(path, page)
-    except OSError as error:  # of a temporary file, whose name means nothing to anybody
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def _write_whole(path: Path, page: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_page(path, page)
 
 
 @cache

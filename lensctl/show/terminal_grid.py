@@ -35,7 +35,10 @@ _Colour = tuple[int, int, int]
 
 def can_show(file: TextIO) -> bool:
     """Whether thumbnails make sense: a person at a terminal, and not the dumbest of them."""
-    return file.isatty() and sys.stdin.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if not (file.isatty() and sys.stdin.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    size = os.get_terminal_size(file.fileno())
+    return size.columns > 0 and size.lines > 0  # a serial line or a script says nothing of it
 
 
 def print_grid(

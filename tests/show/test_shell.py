@@ -39,6 +39,7 @@ from support.terminal import Terminal
         ("exit", Command("quit")),
         ("/in ~/Photos 2024", Command("in", "~/Photos 2024")),
         ("/place", Command("place")),
+        ("~nosuchuser over sea", Search((), "~nosuchuser over sea", "")),
     ],
 )
 def test_what_lines_mean(line: str, meaning: object) -> None:
@@ -55,7 +56,7 @@ def test_files_are_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(str(tmp_path / "plain.jpg")) == Search((tmp_path / "plain.jpg",), "", "")
 
 
-@pytest.mark.parametrize("line", ["/color red", "/k", "not people"])
+@pytest.mark.parametrize("line", ["/color red", "/k", "not people", "3 +", "3 + 5 +"])
 def test_lines_that_mean_nothing_are_refused(line: str) -> None:
     with pytest.raises(UsageError):
         parse(line)
@@ -129,6 +130,33 @@ def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
     assert "  3  a cat" in done.stdout
     assert "there is no result 7" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_line_ends_the_shell(lensctl: Run, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    opener = tmp_path / "bin" / "xdg-open"
+    opener.write_text("#!/bin/sh\necho scribble; echo scribble >&2; exit 3\n")
+    opener.chmod(0o755)
+    lines = ["a cat", "1 +", "~nosuchuser over sea", "/in ~nosuchuser/x", "/html ~nosuchuser/x"]
+    lines += ["/html photo.jpg", "/clear", "open 1", "a cat"]
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    script = (
+        "import os, sys; os.environ['PATH'] = sys.argv.pop(1); from lensctl.cli import main; main()"
+    )
+    done = lensctl(
+        "shell",
+        "-k",
+        "1",
+        input="\n".join(lines) + "\n",
+        program=["-c", script, path],
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "scribble" not in done.stdout + done.stderr
+    for told in ("nothing follows the last +", "named like a photo", "no viewer could be started"):
+        assert told in done.stderr
+    assert sum("chelsea.jpg" in line for line in done.stdout.splitlines()) == 2
 
 
 def test_in_a_linked_folder(lensctl: Run, home: Path, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import base64
 import io
 import os
 import re
+import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 from PIL import Image
 
@@ -156,3 +158,21 @@ def test_a_damaged_copy_is_made_again(home: Path, tmp_path: Path) -> None:
     kept.write_bytes(copy[:-100])
     assert cache.copy_of(photo, "ab") == copy
     assert kept.read_bytes() == copy
+
+
+def test_a_terminal_of_no_size_gets_the_table_alone(home: Path) -> None:
+    """What `script` without a terminal, expect and serial lines give."""
+    ours = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = pexpect.spawn(
+        sys.executable,
+        ["-m", "lensctl", "query", "a cat", "-k", "1"],
+        env={**ours, **environment_of(home), "TERM": "xterm"},
+        dimensions=(0, 0),
+        timeout=60,
+        encoding="utf-8",
+    )
+    told = process.read()
+    process.close()
+    assert process.exitstatus == 0, told
+    assert re.search(r"[01]\.\d\d", told), told
+    assert "Traceback" not in told

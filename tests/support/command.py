@@ -3,18 +3,21 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_in(
-    folder: Path, *arguments: str | Path, **options: object
+    folder: Path,
+    *arguments: str | Path,
+    program: Sequence[str] = ("-m", "lensctl"),
+    **options: object,
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, with its output piped."""
     return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-m", "lensctl", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,0 +1,67 @@
+"""Where a page may be written: never over anything but an earlier page."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from lensctl.errors import UsageError
+from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
+
+_START = b"<!doctype html"
+_NEXT = "name a file for the page, like results.html"
+
+
+def require_page_path(path: Path) -> None:
+    """Raise UsageError where a page would replace a photo, a device or anything but a page."""
+    if path.name == "-":
+        raise UsageError("a page cannot be written to stdout", next_step=_NEXT)
+    if ending_of(os.fsencode(path.name)) in PHOTO_ENDINGS:
+        raise UsageError(
+            f"{path} is named like a photo", why="a page would replace it", next_step=_NEXT
+        )
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # not there yet, or writing will tell what is wrong
+        return
+    if not stat.S_ISREG(mode) or (path.stat().st_size and not _is_page(path)):
+        raise UsageError(
+            f"{path} is there already and is no page",
+            why="only an earlier page is replaced",
+            next_step=_NEXT,
+        )
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page whole, or not at all; a link stays, and what it leads to is replaced.
+
+    The file is readable by its owner only.
+
+    Raises:
+        UsageError: something else is there.
+        OSError: it cannot be written.
+    """
+    require_page_path(path)
+    try:
+        _write_whole(path.resolve(), page)
+    except OSError as error:  # of a temporary file, whose name means nothing to anybody
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _is_page(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_START)).lower() == _START
+    except OSError:
+        return False
+
+
+def _write_whole(path: Path, page: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(page)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,67 @@
+"""Settings that are wrong: where they stand, and what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from lensctl.config import load_settings
+from lensctl.errors import UsageError
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "config.toml"
+    monkeypatch.setenv("LENSCTL_CONFIG", str(path))
+    monkeypatch.delenv("LENSCTL_LIBRARY", raising=False)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("max_megapixels = inf", "above 0"),
+        ("max_megapixels = nan", "above 0"),
+        ("results = 0", "at least 1"),
+        ("results = 1.5", "a whole number"),
+        ("library = 3", "a path"),
+        ('exclude = "a"', "a list of texts"),
+        ('search = "fast"', "one of"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_file(config: Path, line: str, told: str) -> None:
+    config.write_text(line)
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+    assert str(config) in caught.value.what
+    assert told in "\n".join(caught.value.lines())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("LENSCTL_MAX_MEGAPIXELS", "inf"), ("LENSCTL_RESULTS", "0"), ("LENSCTL_WORKERS", "many")],
+)
+@pytest.mark.usefixtures("config")
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=variable):
+        load_settings()
+
+
+def test_a_home_that_nobody_has_is_a_name_like_any_other(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LENSCTL_LIBRARY", "~nosuchuser/x")
+    assert load_settings().library == Path("~nosuchuser/x")
+    monkeypatch.setenv("LENSCTL_CONFIG", "~nosuchuser/x")
+    load_settings()
+
+
+def test_a_library_in_the_file_is_relative_to_the_file(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('library = "mine"')
+    for folder in (tmp_path, Path("/")):
+        monkeypatch.chdir(folder)
+        assert load_settings().library == tmp_path / "mine"

@@ -1,0 +1,63 @@
+"""A page replaces nothing but an earlier page."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lensctl.errors import UsageError
+from lensctl.show.page_file import require_page_path, write_page
+from support.command import Run, run_in
+from support.photo_files import write_photo
+
+PAGE = "<!doctype html>\n<title>earlier</title>"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    write_photo(tmp_path / "photos" / "1.png", 1)
+    write_photo(tmp_path / "photos" / "2.png", 2)
+    started = partial(run_in, tmp_path, cwd=tmp_path)
+    assert started("index", "photos").returncode == 0
+    return started
+
+
+@pytest.mark.parametrize("command", [["query", "red"], ["duplicates"]])
+def test_a_photo_is_never_replaced(run: Run, tmp_path: Path, command: list[str]) -> None:
+    photo = tmp_path / "photos" / "1.png"
+    before = photo.read_bytes()
+    for place in (photo, "-", tmp_path / "photos"):
+        done = run(*command, "--html", place)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "next:" in done.stderr
+    assert photo.read_bytes() == before
+    assert not (tmp_path / "-").exists()
+
+
+def test_neither_is_a_photo_of_another_name_nor_a_device(tmp_path: Path) -> None:
+    hidden = write_photo(tmp_path / "1.png", 1).rename(tmp_path / "scan.html")
+    (tmp_path / "link.html").symlink_to(hidden)
+    for path in (hidden, tmp_path / "link.html", Path("/dev/null"), tmp_path):
+        with pytest.raises(UsageError, match="is no page"):
+            require_page_path(path)
+        with pytest.raises(UsageError, match="is no page"):
+            write_page(path, PAGE)
+
+
+def test_an_earlier_page_is_replaced_and_its_link_stays(tmp_path: Path) -> None:
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    write_page(page, PAGE)
+    link.symlink_to(page)
+    write_page(link, PAGE.upper())
+    assert link.is_symlink()
+    assert page.read_text() == PAGE.upper()
+    assert os.stat(page).st_mode & 0o777 == 0o600
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link.html", "page.html"]
+
+
+def test_no_results_write_no_page_and_say_so(run: Run, tmp_path: Path) -> None:
+    done = run("query", "red", "--after", "2999", "--html", "page.html")
+    assert done.returncode == 1
+    assert "no page was written" in done.stderr
+    assert not (tmp_path / "page.html").exists()
