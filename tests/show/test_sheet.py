@@ -219,7 +219,7 @@ def test_broken_names_are_shown_escaped() -> None:
 
 def test_a_failed_write_leaves_the_old_sheet(tmp_path: Path) -> None:
     path = tmp_path / "sheet.html"
-    path.write_text("old")
+    path.write_text("<!doctype html>old")
     with pytest.raises(ValueError, match="2 x for 1 y"):
         write_sheet(path, "Sheet", [Section(chart=Chart([Series("a", [1], [1, 2])]))])
     assert [one.name for one in tmp_path.iterdir()] == ["sheet.html"]
