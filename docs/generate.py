@@ -6,12 +6,16 @@ python docs/generate.py          writes the pages
 python docs/generate.py --check  exits 1 where a page is not what the code says
 """
 
+import ast
+import dataclasses
 import inspect
+import json
 import re
 import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from completion_table import completion_table
@@ -21,8 +25,48 @@ from lensctl.cli.commands import app
 from lensctl.cli.completion import TABLE
 from lensctl.config import Settings
 from lensctl.library.recorder import Recorder
+from lensctl_training.mining.config import MineConfig
 
 FOLDER = Path(__file__).parent / "reference"
+MINING_MEANINGS = {
+    "model": "The model that annotates: a name or a folder.",
+    "captioner_model": "The name that the captioner's server knows its model by.",
+    "device": "Auto, cpu, cuda or mps.",
+    "batch_size": "Images encoded at once.",
+    "pages.max_html_bytes": "Longer pages are left out.",
+    "pages.max_image_bytes": "Larger image files are left out.",
+    "pages.pages_per_part": "Pages in a part of the first stage.",
+    "groups.min_side": "Of the shorter side.",
+    "groups.min_area": "Width times height.",
+    "groups.max_aspect": "The longer side over the shorter.",
+    "groups.max_pages": "See `max_page_share`.",
+    "groups.max_pixels": "Larger images are not decoded.",
+    "pairs.min_image_similarity": "Below it the two images are unrelated.",
+    "pairs.max_image_similarity": "Above it they are nearly the same.",
+    "pairs.max_text_similarity": "Above it nearly the same is said of both.",
+    "pairs.per_page": "Ordered pairs of one page at most.",
+    "pairs.per_site": "Pairs of one site at most.",
+    "instruct.endpoint": "Address of an OpenAI-compatible server; empty: rules write.",
+    "instruct.model": "The name that this server knows the model by.",
+    "instruct.concurrency": "Requests under way at once.",
+    "instruct.timeout_s": "Seconds to wait for an answer.",
+    "instruct.tries": "For one question.",
+    "instruct.max_tokens": "Length of an answer at most.",
+    "instruct.price_in": "Of a question's tokens.",
+    "instruct.price_out": "Of an answer's tokens.",
+    "instruct.max_words": "Longer instructions are turned away.",
+    "fetch.enabled": "As `--fetch`.",
+    "fetch.requests_per_host_per_minute": "Requests at most; they go one at a time.",
+    "fetch.concurrency": "Requests under way at once.",
+    "fetch.timeout_s": "Seconds to wait for an answer.",
+    "fetch.tries": "For one image.",
+    "write.val_sites": "Sites that go to val whatever their hash says.",
+    "write.max_side": "Longer side in pixels; larger images are made smaller.",
+    "write.jpeg_quality": "Of the images in the shards.",
+    "write.triplets_per_shard": "Triplets in a shard at most.",
+    "write.sheet_rows": "Triplets shown in the report.",
+}
+"""Of settings under which the code has no words."""
 _MADE = "<!-- Made by docs/generate.py from the code; do not edit. -->\n\n"
 
 
@@ -32,6 +76,7 @@ def pages() -> dict[str, str]:
         "commands.md": _commands(),
         "exit-codes.md": _exit_codes(),
         "settings.md": _settings(),
+        "mining-settings.md": _mining_settings(),
         "schema.md": _schema(),
     }
 
@@ -64,16 +109,85 @@ def _exit_codes() -> str:
     return f"# Exit codes\n\n```text\n{tree}\n```\n\n0 is success.\n"
 
 
+_SETTINGS = """# Settings
+
+Flags win over environment variables, those over the config file. The config file is `config.toml`
+in the platform's config folder (`~/.config/lensctl` on Linux), or the file that `LENSCTL_CONFIG`
+names; `lensctl status` prints where it is looked for. Its keys, and their defaults as TOML:
+
+| key | default | meaning |
+|---|---|---|
+"""
+_MINING_SETTINGS = """# Settings of `lensctl mine`
+
+`lensctl mine --config mine.toml` reads them from a TOML file; flags win over it. Settings without
+a table stand at the top of the file. A name that is not listed here is an error, and so is a value
+of another type. The defaults are TOML; [mining](../mining.md) says what the stages do.
+"""
+
+
 def _settings() -> str:
     text = inspect.getdoc(Settings) or ""
-    rows = re.findall(r"^    (\w+): (.+)$", text, re.MULTILINE)
     default = Settings()
-    lines = ["# Settings", "", "Flags win over environment variables, those over the config file."]
-    lines += ["", "| key | default | meaning |", "|---|---|---|"]
-    for key, meaning in rows:
-        value = "the platform's data folder" if key == "library" else repr(getattr(default, key))
-        lines.append(f"| `{key}` | {value} | {meaning} |")
+    rows = []
+    for key, told in re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)$", text, re.MULTILINE):
+        meaning = " ".join(told.split())
+        value = f"`{_toml(getattr(default, key))}`"
+        if key == "library":
+            value = "`library` in the platform's data folder"
+        rows.append(f"| `{key}` | {value} | {meaning} |")
+    return _SETTINGS + "\n".join(rows) + "\n"
+
+
+def _mining_settings() -> str:
+    tables: dict[str, Any] = {"": MineConfig()}
+    for each in dataclasses.fields(MineConfig):
+        value = getattr(tables[""], each.name)
+        if dataclasses.is_dataclass(value):
+            tables[each.name] = value
+    return _MINING_SETTINGS + "".join(_mining_table(*one) for one in tables.items())
+
+
+def _mining_table(name: str, settings: Any) -> str:
+    kind = type(settings)
+    told = _told_meanings(kind)
+    heading = f"`[{name}]`" if name else "Without a table"
+    lines = ["", f"## {heading}", "", inspect.getdoc(kind) or "", ""]
+    lines += ["| setting | type | default | meaning |", "|---|---|---|---|"]
+    for each in dataclasses.fields(kind):
+        value = getattr(settings, each.name)
+        if dataclasses.is_dataclass(value):
+            continue
+        place = f"{name}.{each.name}".lstrip(".")
+        meaning = told.get(each.name) or MINING_MEANINGS.get(place, "")
+        lines.append(f"| `{each.name}` | {_type_name(value)} | `{_toml(value)}` | {meaning} |")
     return "\n".join(lines) + "\n"
+
+
+def _told_meanings(kind: type) -> dict[str, str]:
+    """What the string under a field of a dataclass says of it."""
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(tree, ast.ClassDef)
+    told = {}
+    for one, after in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name):
+            text = after.value if isinstance(after, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                told[one.target.id] = " ".join(text.value.split())
+    return told
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    return names.get(type(value), "array of strings")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def _schema() -> str:

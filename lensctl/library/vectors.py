@@ -2,12 +2,11 @@
 
 A file is a header of one page and then rows of [content id, int64 | length of the code, float32 |
 code, dim x int8]. A code is a vector scaled so that its largest value is 127 or -127, and rounded:
-its direction is kept to a cosine of about 0.001, which is enough to find a hundred candidates in a
-tenth of the time that float32 takes, and their cosines are then computed from the catalog. Lengths
-are kept because a pass over the codes is bound by memory with them and by arithmetic without. The
-header names the lens, the
-catalog's state of vectors and a CRC-32 of the rows. A file that is missing, stale, truncated or
-altered is made again from the catalog; no photo is decoded for it.
+cosines with it are right to within 0.001, which is enough to find a hundred candidates in a third
+of the time that float32 takes, and their cosines are then computed from the catalog. Lengths are
+kept because a pass over the codes is bound by memory with them and by arithmetic without. The
+header names the lens, the catalog's state of vectors and a CRC-32 of the rows. A file that is
+missing, stale, truncated or altered is made again from the catalog; no photo is decoded for it.
 
 Checking the CRC of gigabytes on every query would cost more than the query. A file's time of
 change is therefore set to the number in its header after writing: whatever alters the file later

@@ -4,8 +4,10 @@ mini/
 ├── packages.py     the image weights' package: found, hashed, never imported
 ├── image_tower.py  EfficientNet-Lite2 by onnxruntime, from the package's own file
 ├── text_tower.py   our student of MiniLM in numpy, its words by wordpiece.py
-├── words.py        texts into a distribution over the image network's classes
+├── words.py        texts into a distribution over the image network's classes, and colours
+├── colours.py      eleven basic colours: seen in a small picture, named in a text
 ├── statistics.py   light, colour and sharpness, which a classifier forgets
+├── tensors.py      named arrays of a safetensors file, mapped
 ├── lens.py         targets, queries and text keys
 ├── fusion.py       the trained part of composed queries
 ├── info.py         what lensctl says of it, from data/card.json

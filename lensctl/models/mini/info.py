@@ -16,7 +16,7 @@ def mini_info() -> ModelInfo:
     curves = {kind: ScoreCurve(**curve) for kind, curve in card.pop("curves").items()}
     return ModelInfo(
         name="mini",
-        licence="Apache-2.0",
+        licence="Apache-2.0; WordNet 3.0 licence for what comes of WordNet",
         description="Small and always there: objects, animals, colours and light; CPU only. "
         "For scenes, people and free instructions pull a MagicLens model.",
         source="EfficientNet-Lite2 (ImageNet) and a student of all-MiniLM-L6-v2, joined by lensctl",

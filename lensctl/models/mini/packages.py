@@ -1,7 +1,7 @@
 """The registry package whose weights `mini` reads: found, checked, never imported.
 
-Importing the packages would pull torch in, so their files are located through their installation
-records alone. A file is hashed before its first use; the result is remembered by path, size and
+Importing the package would pull torch in, so its file is located through the installation record
+alone. A file is hashed before its first use; the result is remembered by path, size and
 modification time, as hashing 25 MB takes 0.02 s of every query.
 """
 
@@ -96,7 +96,7 @@ def _missing(file: PackagedFile, why: str) -> DependencyError:
 
 
 def _pip_arguments(file: PackagedFile) -> str:
-    """`--no-deps`: what the packages' own code would import is not needed here."""
+    """`--no-deps`: what the package's own code would import is not needed here."""
     return f"--no-deps {file.distribution}=={file.version}"
 
 

@@ -1,12 +1,12 @@
 """Words into a distribution over the image network's 1000 classes, and eleven colours.
 
 A text is compared with five word lists, each of which votes for classes: names of things with the
-classes that they are *seen as*, written by hand (a windmill as a lighthouse); WordNet synsets (what
-is no class itself votes for its relatives: a capybara for rodents); the classes' lemmas, their
-glosses, and the mean of all their texts. To this come a plain linear likeness, which keeps shades
-of meaning that the lists lose, and a linear map fitted to named drawings, for what is no class.
-Votes are sharp (a softmax over likenesses); the weights were chosen on other photographs than the
-benchmark's. Colours that are named stand beside the classes.
+classes that they are *seen as*, written by language models (a windmill as a lighthouse); WordNet
+synsets (what is no class itself votes for its relatives: a capybara for rodents); the classes'
+lemmas, their glosses, and the mean of all their texts. To this come a plain linear likeness, which
+keeps shades of meaning that the lists lose, and a linear map fitted to named drawings, for what is
+no class. Votes are sharp (a softmax over likenesses); the weights were chosen on other photographs
+than the benchmark's. Colours that are named stand beside the classes.
 
 Likeness in WordNet is Lin's (1998): twice the information of the nearest common ancestor over the
 information of both, where information is the negative log share of synsets below.

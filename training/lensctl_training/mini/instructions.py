@@ -13,7 +13,7 @@ Four families, mixed in every batch:
 Things are the network's 1000 classes, imagined (a photo's features are faded and pushed along the
 classifier's directions until the class leads among its relatives), and the names of freely licensed
 drawn pictures. How much is faded and pushed was chosen so that imagined pictures are as like their
-copies, their relatives and others as real pictures of the validation set are (`docs/mini.md`).
+copies, their relatives and others as real pictures of the validation set are (`docs/log-mini.md`).
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,15 +1,15 @@
-"""What the image network says when it is shown something: written by hand, in `seen_as/`.
+"""What the image network says when it is shown something, as language models told it.
 
-A line names a thing, its synonyms behind bars, and the classes that an ImageNet classifier would
-give a hundred varied photographs of it, with their shares:
+A line of a file in `seen_as/` names a thing, its synonyms behind bars, and the classes that an
+ImageNet classifier would give a hundred varied photographs of it, with their shares:
 
     windmill | windmills: lighthouse 25, water tower 20, barn 12
 
 The files in `specific/` came later: species, breeds, dishes, landmarks, particular objects;
 those in `second/` are second opinions on everyday names, written without sight of the first.
-WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. The lines were
-written from general knowledge of things and of such classifiers, domain by domain, without sight of
-a benchmark's pictures or list of names; no line was fitted to a picture.
+WordNet knows that a windmill is a mill, and not that it looks like a lighthouse. Language models
+wrote the lines from general knowledge of things and of such classifiers, domain by domain, without
+sight of a benchmark's pictures or list of names; no line was fitted to a picture.
 """
 
 from collections import Counter, defaultdict
