@@ -31,7 +31,7 @@ FOLDER = Path(__file__).parent / "reference"
 MINING_MEANINGS = {
     "model": "The model that annotates: a name or a folder.",
     "captioner_model": "The name that the captioner's server knows its model by.",
-    "device": "Auto, cpu, cuda or mps.",
+    "device": "One of auto, cpu, cuda, mps.",
     "batch_size": "Images encoded at once.",
     "pages.max_html_bytes": "Longer pages are left out.",
     "pages.max_image_bytes": "Larger image files are left out.",

@@ -1,6 +1,7 @@
 """Download weights and make a model folder of them."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,12 @@ def pull(
     """
     from lensctl.models.convert.convert import Conversion, convert, default_name
 
+    if sha256 and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UsageError(
+            f"{sha256!r} is no sha256",
+            why="a sha256 is 64 hexadecimal digits",
+            next_step="give the one that the file's publisher names, or leave --sha256 out",
+        )
     known = _known(what)
     if known is None and "://" not in what:
         wanted = Conversion(Path(what).expanduser(), name=name, backbone=backbone)
@@ -55,7 +62,7 @@ def pull(
             next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
         )
     target = models_home() / ".downloads" / model / file_name
-    checksum = sha256 or (known.sha256 if known else "")
+    checksum = sha256.lower() or (known.sha256 if known else "")
     if not target.exists():
         download(Download(url, target, sha256=checksum), progress)
     folder = convert(
