@@ -1,12 +1,15 @@
 """`lensctl mine`: web pages into instruction triplets."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lensctl.cli.options import read_path
 from lensctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from lensctl_training.mining.funnel import Funnel
 
 STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
 
@@ -47,7 +50,7 @@ Captioner = Annotated[
     str | None,
     typer.Option(
         "--captioner",
-        help="OpenAI-compatible address with vision, or open_clip:MODEL/PRETRAINED.",
+        help="OpenAI-compatible address with vision, or open_clip:MODEL/WEIGHTS_FILE.",
     ),
 ]
 CaptionerModel = Annotated[
@@ -59,6 +62,10 @@ ValShare = Annotated[
 ]
 ValSite = Annotated[
     list[str] | None, typer.Option("--val-site", help="A site that goes to val; may be repeated.")
+]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Delete what --out holds of inputs that are not named now."),
 ]
 Engine = Annotated[str, typer.Option("--engine", help="local or ray.")]
 Address = Annotated[str, typer.Option("--address", help="Address of a running Ray cluster.")]
@@ -84,6 +91,7 @@ def mine(
     engine: Engine = "local",
     address: Address = "",
     workers: Workers = 1,
+    replace: Replace = False,
 ) -> None:
     """Mine (query image, instruction, target image) triplets from web pages.
 
@@ -106,8 +114,19 @@ def mine(
     from lensctl_training.mining.pipeline import run_pipeline
 
     settings = load_config(config, over)
-    funnels = run_pipeline(places, out, settings, open_engine(engine, address, workers), stage)
-    _report(funnels, out)
+    funnels = run_pipeline(
+        places,
+        out,
+        settings,
+        open_engine(engine, address, workers),
+        stage,
+        replace=replace,
+        on_stage=_print_funnel,
+    )
+    if "write" in funnels:
+        for shard in sorted((*out.glob("*.tar"), *out.glob("val/*.tar"))):
+            typer.echo(str(shard))
+        typer.echo(f"report: {out / 'report.html'}", err=True)
 
 
 def _split(inputs: list[str]) -> tuple[str, list[Path]]:
@@ -123,16 +142,15 @@ def _split(inputs: list[str]) -> tuple[str, list[Path]]:
     return stage, places
 
 
-def _report(funnels: dict[str, Any], out: Path) -> None:
-    for name, funnel in funnels.items():
-        for unit in funnel.entered:
-            rejected = sum(funnel.rejected.get(unit, {}).values())
-            typer.echo(
-                f"{name}\t{unit}\t{funnel.entered[unit]} in\t{rejected} rejected"
-                f"\t{funnel.left[unit]} out",
-                err=True,
-            )
-    if "write" in funnels:
-        for shard in sorted((*out.glob("*.tar"), *out.glob("val/*.tar"))):
-            typer.echo(str(shard))
-        typer.echo(f"report: {out / 'report.html'}", err=True)
+def _print_funnel(name: str, funnel: "Funnel") -> None:
+    for unit in funnel.entered:
+        rejected = sum(funnel.rejected.get(unit, {}).values())
+        typer.echo(
+            f"{name}\t{unit}\t{funnel.entered[unit]} in\t{rejected} rejected"
+            f"\t{funnel.left[unit]} out",
+            err=True,
+        )
+    # Files are counted only where they are damaged: there is no balance, but a reason.
+    for unit in funnel.rejected.keys() - funnel.entered.keys():
+        for reason, count in funnel.rejected[unit].most_common():
+            typer.echo(f"{name}\t{unit}\t{count} rejected\t{reason}", err=True)

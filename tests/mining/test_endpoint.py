@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lensctl.errors import EndpointError, UsageError
-from lensctl_training.mining import prompts
-from lensctl_training.mining.captioner import captioner_settings
+from lensctl.errors import CheckpointError, DependencyError, EndpointError, ModelError, UsageError
+from lensctl_training.mining import captioner, prompts
+from lensctl_training.mining.captioner import captioner_settings, check_captioner
 from lensctl_training.mining.config import InstructSettings, MineConfig
 from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
 from lensctl_training.mining.engine import InProcess
@@ -255,3 +255,81 @@ def test_an_endpoint_needs_a_model_name(handbook: Path, tmp_path: Path) -> None:
     config = MineConfig(instruct=InstructSettings(endpoint="http://127.0.0.1:9"))
     with pytest.raises(UsageError, match="which model"):
         run_pipeline([handbook], tmp_path / "out", config, InProcess())
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "open_clip:coca_ViT-L-14/laion2b_s13b_b90k",
+        "open_clip:coca_ViT-L-14//nowhere/weights.pt",
+    ],
+)
+def test_a_captioner_is_never_downloaded(named: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no weights file") as caught:
+        run_pipeline([], tmp_path / "out", MineConfig(captioner=named), InProcess())
+    assert "never downloaded" in caught.value.why
+    assert "PATH" in caught.value.next_step
+
+
+@pytest.mark.parametrize("named", ["open_clip:", "open_clip:coca", "open_clip:hf-hub:a/b"])
+def test_a_captioner_has_a_model_and_a_file(named: str) -> None:
+    with pytest.raises(UsageError, match="MODEL/WEIGHTS_FILE"):
+        check_captioner(MineConfig(captioner=named))
+
+
+def test_an_endpoint_that_captions_needs_a_model_name(tmp_path: Path) -> None:
+    config = MineConfig(captioner="http://127.0.0.1:9")
+    with pytest.raises(UsageError, match="which model captions"):
+        run_pipeline([], tmp_path / "out", config, InProcess())
+
+
+def test_captions_without_their_package_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "coca.pt"
+    weights.touch()
+    monkeypatch.setattr(captioner, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="transformers"):
+        check_captioner(MineConfig(captioner=f"open_clip:coca_ViT-L-14/{weights}"))
+
+
+@pytest.fixture
+def tiny_coca(tmp_path: Path) -> str:
+    """The name of a CoCa of a few weights, known to open_clip."""
+    from lensctl.models.backbone import backbone_config, open_clip
+
+    config = backbone_config("coca_ViT-B-32")
+    small = {"width": 32, "heads": 1, "layers": 1}
+    config["embed_dim"] = 32
+    config["vision_cfg"] |= {
+        "width": 64, "head_width": 32, "layers": 1, "image_size": 32, "patch_size": 16,
+    }  # fmt: skip
+    config["text_cfg"] |= small
+    config["multimodal_cfg"] |= small
+    (tmp_path / "tiny-coca.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-coca.json")
+    return "tiny-coca"
+
+
+def test_coca_is_read_from_its_file(tiny_coca: str, tmp_path: Path) -> None:
+    import open_clip
+    import torch
+
+    torch.manual_seed(5)
+    made = open_clip.create_model(tiny_coca)
+    torch.save(made.state_dict(), tmp_path / "coca.pt")
+    model, _ = captioner._load_coca(tiny_coca, tmp_path / "coca.pt")
+    assert not model.training
+    assert torch.equal(model.text.text_projection, made.text.text_projection)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk junk", b"PK\3\4" + bytes(99)])
+def test_what_is_no_weights_file_is_refused(data: bytes, tiny_coca: str, tmp_path: Path) -> None:
+    (tmp_path / "coca.pt").write_bytes(data)
+    with pytest.raises(CheckpointError, match="holds no weights"):
+        captioner._load_coca(tiny_coca, tmp_path / "coca.pt")
+
+
+def test_a_model_that_writes_no_captions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="writes no captions"):
+        captioner._load_coca("ViT-B-32", tmp_path / "w.pt")

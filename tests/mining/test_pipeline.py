@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from lensctl.cli.mine import STAGES
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
+from lensctl_training.mining import config as settings
 from lensctl_training.mining import pipeline
 from lensctl_training.mining.config import MineConfig, PageLimits, WriteSettings, load_config
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
@@ -150,7 +152,7 @@ def test_a_run_killed_in_a_stage_goes_on(
 
 
 def test_the_work_of_a_killed_worker_is_done_again(handbook: Path, tmp_path: Path) -> None:
-    parts = find_parts([handbook], SMALL)
+    ((_, parts),) = find_parts([handbook], SMALL).items()
     keys = {part.name: part.fingerprint for part in parts}
     out = tmp_path / "out"
     work = partial(make_or_die, str(tmp_path / "died"), keys, str(out), SMALL)
@@ -229,3 +231,59 @@ def test_settings_are_checked(tmp_path: Path) -> None:
             load_config(path)
     with pytest.raises(UsageError, match="out of range"):
         load_config(None, {"write": {"val_share": 1.5}})
+
+
+def test_a_table_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    for table in ("write", "fetch", "instruct"):
+        path.write_text(f"{table} = 5")
+        with pytest.raises(UsageError, match=f"{table} is a table, not 5"):
+            load_config(path, {"write": {}, "fetch": {}, "instruct": {}})
+
+
+def numbers(config: object, prefix: str = "") -> Iterator[str]:
+    for each in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers(value, f"{each.name}.")
+        elif type(value) in (int, float):
+            yield prefix + each.name
+
+
+def test_every_number_has_a_range_that_holds_its_default() -> None:
+    assert sorted(numbers(MineConfig())) == sorted(settings._RANGES)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["write.max_side = 0", "write.triplets_per_shard = 0", "groups.max_aspect = 0",
+     "groups.min_side = -5", "pairs.per_page = -1", "pairs.max_text_similarity = nan",
+     "batch_size = 0", "instruct.timeout_s = inf"],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(wrong: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(wrong)
+    with pytest.raises(UsageError, match=f"out of range: {wrong.split(' ')[0]}$") as caught:
+        load_config(path)
+    assert wrong.split(" ")[0] in caught.value.why
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("pairs.min_image_similarity = 0.99", "min_image_similarity is above"),
+        ("device = 'foo'", "no device 'foo'"),
+        ("base_url = 'nonsense'", "base URL 'nonsense' is no web address"),
+        ("base_url = 'ftp://example.org/'", "base URL 'ftp"),
+        ("base_url = 'http://'", "base URL 'http:"),
+        ("instruct.endpoint = 'notaurl'", "endpoint 'notaurl' is no web address"),
+        ("captioner = 'notaurl'", "captioner 'notaurl' is no web address"),
+        ("write.val_sites = [1]", "not a list of texts"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(wrong)
+    with pytest.raises(UsageError, match=said):
+        load_config(path)

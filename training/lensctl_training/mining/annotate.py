@@ -1,5 +1,6 @@
 """Stage *annotate*: vectors, labels and captions for every distinct image and description."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -21,13 +22,15 @@ from lensctl_training.mining.workspace import Part, Workspace
 
 IMAGE_VECTORS = "images.npy"
 TEXT_VECTORS = "texts.npy"
+_ANNOTATOR = "annotator.json"
 
 
 def run_annotate(workspace: Workspace, config: MineConfig, part: Part, out: Path) -> Funnel:
     """Annotate the pictures of some sites.
 
     Writes the groups with labels and vector rows, unit image targets (`images.npy`, float16,
-    a row for each distinct image) and unit text vectors of all descriptions (`texts.npy`).
+    a row for each distinct image), unit text vectors of all descriptions (`texts.npy`) and the
+    model's name (`annotator.json`), which the later stages hand on.
     """
     funnel = Funnel()
     source = workspace.part_folder("groups", part.inputs[0])
@@ -43,6 +46,7 @@ def run_annotate(workspace: Workspace, config: MineConfig, part: Part, out: Path
     annotated, text_vectors = _read_words(annotated, config)
     np.save(out / TEXT_VECTORS, text_vectors.astype(np.float16))
     write_rows(out / ROWS, annotated)
+    (out / _ANNOTATOR).write_text(json.dumps(config.model), encoding="utf-8")
     return funnel
 
 
@@ -123,6 +127,20 @@ def fingerprints(model: str) -> tuple[str, str]:
     """What the vectors depend on: a model of the same name may get new weights."""
     info = _open(model).info
     return info.encoder_fingerprint, info.lens_fingerprint
+
+
+def annotator_of(part: Path) -> str:
+    """The model that annotated what a part was made from; "" where an older version did not say."""
+    try:
+        return str(json.loads((part / _ANNOTATOR).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def hand_on_annotator(source: Path, out: Path) -> None:
+    """A part says itself who annotated its rows: `source` may be annotated anew without it."""
+    if name := annotator_of(source):
+        (out / _ANNOTATOR).write_text(json.dumps(name), encoding="utf-8")
 
 
 def _open(model: str):  # type: ignore[no-untyped-def]

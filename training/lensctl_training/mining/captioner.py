@@ -2,24 +2,39 @@
 
 import base64
 import io
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from lensctl.errors import UsageError
+import safetensors
+
+from lensctl.errors import CheckpointError, DependencyError, ModelError, UsageError
 from lensctl.photos.decode import decode
 from lensctl_training.batching import in_batches
 from lensctl_training.mining import prompts
-from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.config import COCA, MineConfig
 from lensctl_training.mining.endpoint import Endpoint, EndpointSettings, UnansweredError
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.text import collapse
 from lensctl_training.mining.workspace import Workspace
 
 _SIDE = 512
-_COCA = "open_clip:"
+
+
+_BAD_WEIGHTS = (
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class Captioner(Protocol):
@@ -41,8 +56,7 @@ class EndpointCaptioner:
     """A vision model behind an OpenAI-compatible address."""
 
     def __init__(self, workspace: Workspace, config: MineConfig) -> None:
-        if not config.captioner_model:
-            raise UsageError("which model captions?", next_step="add --captioner-model")
+        check_captioner(config)
         self._workspace = workspace
         self._settings = config.instruct
         self._endpoint = EndpointSettings(
@@ -73,15 +87,13 @@ class EndpointCaptioner:
 
 
 class CocaCaptioner:
-    """open_clip's CoCa, on the machine itself. Weights must be here: a file, or open_clip's
-    cache; see open_clip's list of pretrained models for names and licences."""
+    """open_clip's CoCa, on the machine itself, from a weights file that is here."""
 
     def __init__(self, workspace: Workspace, config: MineConfig) -> None:
-        name, _, weights = config.captioner.removeprefix(_COCA).partition("/")
-        if not name or not weights:
-            raise UsageError(f"{config.captioner} is not open_clip:MODEL/PRETRAINED")
+        check_captioner(config)
         self._workspace = workspace
-        self._name, self._weights, self._batch = name, weights, config.batch_size
+        self._name, self._weights = _coca(config)
+        self._batch = config.batch_size
 
     def caption(self, images: Sequence[str], funnel: Funnel) -> dict[str, str]:
         import torch
@@ -99,11 +111,69 @@ class CocaCaptioner:
         return captions
 
 
+def check_captioner(config: MineConfig) -> None:
+    """Refuse a captioner that cannot work, before anything is made for it.
+
+    Raises:
+        UsageError: the setting is incomplete.
+        ModelError: there is no weights file.
+        DependencyError: CoCa is to write, and the package that it writes with is missing.
+    """
+    if not config.captioner.startswith(COCA):
+        if config.captioner and not config.captioner_model:
+            raise UsageError("which model captions?", next_step="add --captioner-model")
+        return
+    name, weights = _coca(config)
+    if not name or ":" in name or not weights.name:
+        raise UsageError(
+            f"the captioner {config.captioner} is not open_clip:MODEL/WEIGHTS_FILE",
+            next_step="for example --captioner open_clip:coca_ViT-L-14/weights/coca.safetensors",
+        )
+    if not weights.is_file():
+        raise ModelError(
+            f"there is no weights file {weights}",
+            why="a captioner is never downloaded; what stands after the model's name is a path",
+            next_step="download the weights yourself and name the file: "
+            f"--captioner open_clip:{name}/PATH",
+        )
+    if find_spec("transformers") is None:
+        raise DependencyError(
+            "CoCa needs the package transformers to write captions",
+            why="it is not installed",
+            next_step="pip install transformers",
+        )
+
+
+def _coca(config: MineConfig) -> tuple[str, Path]:
+    """(open_clip's name of the model, weights file)."""
+    name, _, weights = config.captioner.removeprefix(COCA).partition("/")
+    return name, Path(weights)
+
+
 @cache
-def _load_coca(name: str, weights: str) -> tuple[Any, Any]:
+def _load_coca(name: str, weights: Path) -> tuple[Any, Any]:
+    # Imported first: it switches the model hub off.
+    from lensctl.models.backbone import backbone_config
+
+    if "multimodal_cfg" not in backbone_config(name):
+        raise ModelError(
+            f"{name} writes no captions",
+            why="of open_clip's models, those called coca_ do",
+            next_step="use coca_ViT-L-14 or coca_ViT-B-32, with weights of that model",
+        )
     import open_clip
 
-    model, _, preprocess = open_clip.create_model_and_transforms(name, pretrained=weights)
+    try:
+        # An absolute path is never taken for the name of weights to download.
+        model, _, preprocess = open_clip.create_model_and_transforms(
+            name, pretrained=str(weights.resolve())
+        )
+    except _BAD_WEIGHTS as error:
+        raise CheckpointError(
+            f"{weights} holds no weights of {name}",
+            why="it is damaged, no weights file, or another model's",
+            next_step="check the file, and that it belongs to this model",
+        ) from error
     return model.eval(), preprocess
 
 
@@ -122,7 +192,7 @@ def _data_address(path: Path) -> str:
 def captioner_settings(config: MineConfig) -> tuple[str, ...]:
     """What the captions depend on; of the captioners, only an endpoint is told our words."""
     named = (config.captioner, config.captioner_model)
-    if not config.captioner or config.captioner.startswith(_COCA):
+    if not config.captioner or config.captioner.startswith(COCA):
         return named
     return (*named, prompts.CAPTION_VERSION)
 
@@ -131,6 +201,6 @@ def open_captioner(workspace: Workspace, config: MineConfig) -> Captioner:
     """The captioner that the settings name."""
     if not config.captioner:
         return NoCaptioner()
-    if config.captioner.startswith(_COCA):
+    if config.captioner.startswith(COCA):
         return CocaCaptioner(workspace, config)
     return EndpointCaptioner(workspace, config)

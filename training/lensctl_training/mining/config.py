@@ -1,12 +1,18 @@
 """The settings of a mining run: defaults here, a TOML file over them, flags over both."""
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lensctl.config import DEVICES
 from lensctl.errors import UsageError
+from lensctl_training.mining.urls import absolute
+
+COCA = "open_clip:"
+"""How a captioner that runs here is named: open_clip:MODEL/WEIGHTS_FILE."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class MineConfig:
 
     model: str = "mini"
     captioner: str = ""
-    """An OpenAI-compatible endpoint with vision, or `open_clip:coca_ViT-L-14/PRETRAINED`."""
+    """An OpenAI-compatible endpoint with vision, or `open_clip:coca_ViT-L-14/WEIGHTS_FILE`."""
     captioner_model: str = ""
     device: str = "auto"
     batch_size: int = 32
@@ -127,24 +133,97 @@ class MineConfig:
     write: WriteSettings = field(default_factory=WriteSettings)
 
     def __post_init__(self) -> None:
-        wrong = [
-            name
-            for name, ok in {
-                "write.val_share (0 to 1)": 0 <= self.write.val_share < 1,
-                "pairs.label_share (0 to 1)": 0 < self.pairs.label_share <= 1,
-                "pages.site_parts (1 or more)": self.pages.site_parts >= 1,
-                "pages.pages_per_part (1 or more)": self.pages.pages_per_part >= 1,
-                "batch_size (1 or more)": self.batch_size >= 1,
-                "instruct.concurrency (1 or more)": self.instruct.concurrency >= 1,
-                "instruct.tries (1 or more)": self.instruct.tries >= 1,
-                "fetch.requests_per_host_per_minute (1 or more)": (
-                    self.fetch.requests_per_host_per_minute >= 1
-                ),
-            }.items()
-            if not ok
-        ]
+        self._check_ranges()
+        pairs = self.pairs
+        if pairs.min_image_similarity > pairs.max_image_similarity:
+            raise UsageError(
+                "pairs.min_image_similarity is above pairs.max_image_similarity",
+                why=f"{pairs.min_image_similarity} to {pairs.max_image_similarity} holds nothing",
+                next_step="swap the two, or leave one at its default",
+            )
+        if self.device not in DEVICES:
+            raise UsageError(
+                f"there is no device {self.device!r}", next_step=f"use {', '.join(DEVICES)}"
+            )
+        _check_address("base URL", "--base-url", self.base_url)
+        _check_address("endpoint", "--endpoint", self.instruct.endpoint)
+        if not self.captioner.startswith(COCA):
+            _check_address("captioner", "--captioner", self.captioner)
+
+    def _check_ranges(self) -> None:
+        wrong = []
+        for name, (least, most) in _RANGES.items():
+            table, _, field_name = name.rpartition(".")
+            value = getattr(getattr(self, table) if table else self, field_name)
+            if not least <= value <= most:  # nor is "not a number" in any range
+                up_to = "or more" if most == math.inf else f"to {most:,}"
+                wrong.append(f"{name} is {value:,}, not {least:,} {up_to}")
         if wrong:
-            raise UsageError(f"mining settings out of range: {', '.join(wrong)}")
+            names = ", ".join(each.partition(" ")[0] for each in wrong)
+            raise UsageError(
+                f"mining settings out of range: {names}",
+                why="; ".join(wrong),
+                next_step="correct them in the settings file, or leave them at their defaults",
+            )
+
+
+_ANY = math.inf
+_RANGES: dict[str, tuple[float, float]] = {
+    "batch_size": (1, _ANY),
+    "pages.max_html_bytes": (1, _ANY),
+    "pages.max_depth": (1, _ANY),
+    "pages.max_images": (1, _ANY),
+    "pages.max_image_bytes": (1, _ANY),
+    "pages.max_inflation": (1, _ANY),
+    "pages.pages_per_part": (1, _ANY),
+    "pages.site_parts": (1, _ANY),
+    "groups.min_side": (0, _ANY),
+    "groups.min_area": (0, _ANY),
+    "groups.max_aspect": (1, _ANY),
+    "groups.max_page_share": (0, 1),
+    "groups.max_pages": (0, _ANY),
+    "groups.max_per_page": (1, _ANY),
+    "groups.min_spread": (0, 255),
+    "groups.max_pixels": (1, _ANY),
+    "groups.hash_distance": (0, 64),
+    "pairs.min_image_similarity": (-1, 1),
+    "pairs.max_image_similarity": (-1, 1),
+    "pairs.max_text_similarity": (-1, 1),
+    "pairs.per_page": (1, _ANY),
+    "pairs.per_target": (1, _ANY),
+    "pairs.per_image": (1, _ANY),
+    "pairs.per_site": (1, _ANY),
+    "pairs.label_share": (0.001, 1),
+    "instruct.concurrency": (1, 1000),
+    "instruct.requests_per_minute": (0, _ANY),
+    "instruct.timeout_s": (0.001, 86_400),
+    "instruct.tries": (1, 100),
+    "instruct.max_tokens": (1, _ANY),
+    "instruct.price_in": (0, 1_000_000),
+    "instruct.price_out": (0, 1_000_000),
+    "instruct.max_words": (1, _ANY),
+    "fetch.requests_per_host_per_minute": (1, _ANY),
+    "fetch.concurrency": (1, 1000),
+    "fetch.timeout_s": (0.001, 86_400),
+    "fetch.tries": (1, 100),
+    "write.val_share": (0, 0.99),
+    "write.max_side": (1, 65_500),  # more is no JPEG
+    "write.jpeg_quality": (1, 100),
+    "write.triplets_per_shard": (1, _ANY),
+    "write.sheet_rows": (0, _ANY),
+}
+"""The least and the most that a number may be; a test says that every number is here."""
+
+
+def _check_address(what: str, flag: str, address: str) -> None:
+    """ "" is none. Raises UsageError for what is no address of a web server."""
+    reason = absolute("", address)[1] if address else ""
+    if reason:
+        raise UsageError(
+            f"the {what} {address!r} is no web address",
+            why=reason,
+            next_step=f"give one with http:// or https:// and a host, as {flag} https://example.org/",
+        )
 
 
 def load_config(path: Path | None, overrides: dict[str, Any] | None = None) -> MineConfig:
@@ -166,7 +245,13 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for name, value in over.items():
         if isinstance(value, dict):
-            result[name] = _merge(result.get(name, {}), value)
+            table = result.get(name, {})
+            if not isinstance(table, dict):
+                raise UsageError(
+                    f"mining setting {name} is a table, not {table!r}",
+                    next_step=f"put its settings below a line [{name}]",
+                )
+            result[name] = _merge(table, value)
         elif value is not None:
             result[name] = value
     return result
@@ -199,6 +284,8 @@ def _default(each: "dataclasses.Field[Any]") -> Any:
 
 def _checked(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        if not all(isinstance(each, str) for each in value):
+            raise UsageError(f"mining setting {name} is {value!r}, not a list of texts")
         return tuple(value)
     if isinstance(default, float) and type(value) is int:
         return float(value)

@@ -4,10 +4,12 @@ All engines do the same: call one function on every part. A part that a lost wor
 is done again; a part is placed by one rename, so doing it twice changes nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from typing import Protocol
 
 from lensctl.errors import DataError, UsageError
@@ -20,13 +22,13 @@ _LOST_WORKERS = 5
 class Engine(Protocol):
     """Runs a picklable function on parts, in any order; yields a part's name when it is done."""
 
-    def run(self, work: Work, parts: Sequence[Part]) -> Iterator[str]: ...
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]: ...
 
 
 class InProcess:
     """One part after the other, here."""
 
-    def run(self, work: Work, parts: Sequence[Part]) -> Iterator[str]:
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
         for part in parts:
             work(part)
             yield part.name
@@ -38,7 +40,7 @@ class Processes:
     def __init__(self, workers: int) -> None:
         self.workers = workers
 
-    def run(self, work: Work, parts: Sequence[Part]) -> Iterator[str]:
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
         left = {part.name: part for part in parts}
         for _ in range(_LOST_WORKERS + 1):
             try:
@@ -54,12 +56,42 @@ class Processes:
             next_step="run again with fewer --workers, or a larger pages.site_parts",
         )
 
-    def _run_once(self, work: Work, parts: Sequence[Part]) -> Iterator[str]:
-        with ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(work, part): part.name for part in parts}
-            for future in as_completed(futures):
-                future.result()
-                yield futures[future]
+    def _run_once(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
+        others = set(active_children())
+        context = get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, _ignore_interrupts) as pool:
+            try:
+                with _interrupts_held():
+                    futures = {pool.submit(work, part): part.name for part in parts}
+                for future in as_completed(futures):
+                    future.result()
+                    yield futures[future]
+            except Exception:
+                pool.shutdown(cancel_futures=True)  # what is being made is finished, no more begun
+                raise
+            except BaseException:
+                # Ctrl-C, which the workers do not hear of: what they are making is thrown away.
+                for worker in set(active_children()) - others:
+                    worker.terminate()
+                raise
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the one that was started answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back. Processes started meanwhile never see it, not even while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def open_engine(name: str, address: str = "", workers: int = 1) -> Engine:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lensctl_training.mining import prompts
+from lensctl_training.mining.annotate import hand_on_annotator
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.groups import ROWS
@@ -35,6 +36,7 @@ def run_instruct(workspace: Workspace, config: MineConfig, part: Part, out: Path
         most = config.instruct.max_words
         written = [row for pair in pairs if (row := write_by_rules(pair, funnel, most))]
     funnel.leave("pairs", write_rows(out / ROWS, _distinct(written, funnel)))
+    hand_on_annotator(source, out)
     return funnel
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from lensctl.models.interface import Floats
-from lensctl_training.mining.annotate import IMAGE_VECTORS, TEXT_VECTORS, annotated_groups
+from lensctl_training.mining.annotate import (
+    IMAGE_VECTORS,
+    TEXT_VECTORS,
+    annotated_groups,
+    hand_on_annotator,
+)
 from lensctl_training.mining.config import MineConfig, PairLimits
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.groups import ROWS
@@ -34,6 +39,7 @@ def run_pairs(workspace: Workspace, config: MineConfig, part: Part, out: Path) -
     kept = _balanced(chosen, config.pairs, funnel)
     funnel.leave("pairs", len(kept))
     write_rows(out / ROWS, kept)
+    hand_on_annotator(source, out)
     return funnel
 
 

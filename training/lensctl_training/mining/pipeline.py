@@ -1,6 +1,8 @@
 """The pipeline, described once: which stages there are, and what each part is made from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,6 +72,9 @@ def run_pipeline(
     config: MineConfig,
     engine: Engine,
     only: str = "",
+    *,
+    replace: bool = False,
+    on_stage: Callable[[str, Funnel], None] | None = None,
 ) -> dict[str, Funnel]:
     """Run all stages, or only one, over the inputs.
 
@@ -79,49 +84,107 @@ def run_pipeline(
         config: the settings.
         engine: who does the work.
         only: a stage's name; the stages before it must have run.
+        replace: what the folder holds of other inputs may be deleted.
+        on_stage: told each stage's name and funnel once it is complete.
 
     Returns:
         The funnel of each stage that was run or already complete, by name.
 
     Raises:
-        DataError: an input is missing or empty, or an earlier stage has not run.
+        UsageError: the folder holds what was mined from other inputs.
+        DataError: an input is missing or empty, an earlier stage has not run, or no triplet
+            came out.
+        ModelError: the captioner's weights are not here.
+        LibraryBusyError: another run is at work in the folder.
     """
-    from lensctl_training.mining.write import write_shards
-
     out.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(out)
     funnels: dict[str, Funnel] = {}
-    for name in STAGES:
-        if only and name != only:
-            continue
-        if name == "write":
-            funnels[name] = write_shards(workspace, config)
-            continue
-        parts = _parts(name, inputs, workspace, config)
-        funnels[name] = run_stage(name, parts, workspace, config, engine)
-        if name == "pages":
-            funnels |= _gather_images(workspace, config)
+    with workspace.locked():
+        for name, funnel in _run_all(inputs, workspace, config, engine, only, replace):
+            funnels[name] = funnel
+            if on_stage:
+                on_stage(name, funnel)
+    if "write" in funnels and not funnels["write"].left["triplets"]:
+        raise _no_triplets(workspace)
     return funnels
 
 
-def _gather_images(workspace: Workspace, config: MineConfig) -> dict[str, Funnel]:
+def _run_all(
+    inputs: Sequence[Path],
+    workspace: Workspace,
+    config: MineConfig,
+    engine: Engine,
+    only: str,
+    replace: bool,
+) -> Iterator[tuple[str, Funnel]]:
+    from lensctl_training.mining.captioner import check_captioner
+    from lensctl_training.mining.write import write_shards
+
+    if only in ("", "annotate"):
+        check_captioner(config)
+    for name in (only,) if only else STAGES:
+        if name == "write":
+            _made(workspace, "instruct")
+            # What an older version annotated names no model; where *annotate* was looked at in
+            # this run, it is the one of the settings.
+            yield name, write_shards(workspace, config, "unknown" if only else config.model)
+            continue
+        if name == "pages":
+            parts = _page_parts(inputs, workspace, config, replace)
+        else:
+            parts = _parts(name, workspace, config)
+        yield name, run_stage(name, parts, workspace, config, engine)
+        if name == "pages":
+            yield from _gather_images(workspace, config)
+
+
+def _gather_images(workspace: Workspace, config: MineConfig) -> Iterator[tuple[str, Funnel]]:
     """After *pages*: fetch what is missing where that is allowed, then build the image table."""
     if not config.fetch.enabled:
         build_table(workspace)
-        return {}
+        return
     build_table(workspace, ("pages",))
     from lensctl_training.mining.fetch import fetch_missing
 
-    funnel = fetch_missing(workspace, config)
+    yield "fetch", fetch_missing(workspace, config)
     build_table(workspace)
-    return {"fetch": funnel}
 
 
-def _parts(
-    name: str, inputs: Sequence[Path], workspace: Workspace, config: MineConfig
+def _no_triplets(workspace: Workspace) -> DataError:
+    """A set without a triplet is no success; the first stage that nothing left says why."""
+    from lensctl_training.mining.write import all_funnels, shards_in
+
+    why = "no instruction was written"
+    for stage, funnel in all_funnels(workspace).items():
+        if stage != "fetch" and not any(funnel.left.values()):
+            reasons: Counter[str] = sum(funnel.rejected.values(), Counter())
+            said = ", ".join(f"{reason}: {n}" for reason, n in reasons.most_common(3))
+            why = f"nothing is left after the stage {stage}" + (f": {said}" if said else "")
+            break
+    old = any(shards_in(workspace.out))
+    return DataError(
+        f"no triplet came out of the pages in {workspace.out}",
+        why=why + ("; the shards there are an earlier run's" if old else ""),
+        next_step=f"see {workspace.out / 'report.html'} for what was turned away, and why",
+    )
+
+
+def _page_parts(
+    inputs: Sequence[Path], workspace: Workspace, config: MineConfig, replace: bool
 ) -> list[Part]:
-    if name == "pages":
-        return find_parts(inputs, config)
+    found = find_parts(inputs, config)
+    names = {place: [part.name for part in parts] for place, parts in found.items()}
+    if not replace:
+        workspace.refuse_to_drop(names)
+    parts = {part.name: part for each in found.values() for part in each}
+    # Deleted first, so that a run killed here leaves no part that is not noted.
+    workspace.remove_leftovers("pages", set(parts))
+    workspace.note_inputs(names)
+    return list(parts.values())
+
+
+def _parts(name: str, workspace: Workspace, config: MineConfig) -> list[Part]:
     if name == "groups":
         return _site_parts(workspace, config)
     source = _stages()[name].source
@@ -166,8 +229,9 @@ def run_stage(
     progress = tqdm(
         total=len(parts), initial=len(parts) - len(todo), desc=name, unit="part", disable=None
     )
-    with progress:
-        for _ in engine.run(work, todo):
+    # Closed at once where the loop is left: a pool must not go on behind an interrupted run.
+    with progress, closing(engine.run(work, todo)) as made:
+        for _ in made:
             progress.update()
     return total(_funnels(workspace, name, keys))
 

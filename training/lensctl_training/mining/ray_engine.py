@@ -6,7 +6,7 @@ worker again by itself; placing a part is one rename, so a part done twice is wr
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from lensctl.errors import DependencyError, EndpointError
@@ -38,7 +38,7 @@ class RayEngine:
                     f"cannot reach a Ray cluster at {address or 'this machine'}", why=str(error)
                 ) from error
 
-    def run(self, work: Work, parts: Sequence[Part]) -> Iterator[str]:
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
         if not parts:
             return
         data = self._ray.data

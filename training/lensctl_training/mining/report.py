@@ -33,6 +33,7 @@ def write_report(
     config: MineConfig,
     rows: Sequence[Instructed],
     funnels: Mapping[str, Funnel],
+    annotator: str,
 ) -> None:
     """Write funnel.json, report.html and datasheet.md into the output folder."""
     out = workspace.out
@@ -56,7 +57,7 @@ def write_report(
         subtitle=f"{len(rows)} triplets from {len({row.pair.site for row in rows})} sites",
         picture_side=256,
     )
-    _write_text(out / "datasheet.md", datasheet(config, rows, funnels))
+    _write_text(out / "datasheet.md", datasheet(annotator, rows, funnels))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -176,7 +177,7 @@ def sheet_row(workspace: Workspace, row: Instructed) -> tuple[Shown | str, ...]:
     return query, row.instruction, target
 
 
-def datasheet(config: MineConfig, rows: Sequence[Instructed], funnels: Mapping[str, Funnel]) -> str:
+def datasheet(annotator: str, rows: Sequence[Instructed], funnels: Mapping[str, Funnel]) -> str:
     """A short datasheet (after Gebru et al. 2021, "Datasheets for Datasets") in Markdown."""
     facts = "\n".join(f"- {name}: {value}" for name, value in facts_of(rows).items())
     sites = "\n".join(
@@ -194,7 +195,7 @@ from web pages by `lensctl mine`.
 {facts}
 
 Each triplet's JSON holds its provenance: page, image addresses and hashes, positions, scores,
-annotating model ({config.model}), writer and prompt version. A writer called "rule-based" is no
+annotating model ({annotator}), writer and prompt version. A writer called "rule-based" is no
 language model: its instructions come from differences in the page's own words.
 
 ## Sites

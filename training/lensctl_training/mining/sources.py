@@ -19,17 +19,11 @@ _LISTINGS = (".paths", ".paths.gz", ".txt", ".txt.gz")
 _MOST_LISTED = 200_000
 
 
-def find_parts(inputs: Sequence[Path], config: MineConfig) -> list[Part]:
-    """The parts of all inputs, each once; see `parts_by_input`."""
-    found = parts_by_input(inputs, config)
-    return list({part.name: part for parts in found.values() for part in parts}.values())
-
-
-def parts_by_input(inputs: Sequence[Path], config: MineConfig) -> dict[str, list[Part]]:
+def find_parts(inputs: Sequence[Path], config: MineConfig) -> dict[str, list[Part]]:
     """Split the inputs into parts: one for each WARC file, one for every few pages of a folder.
 
     Returns:
-        The absolute path of each input -> its parts.
+        The absolute path of each input -> its parts. Two inputs may have a part in common.
 
     Raises:
         DataError: an input does not exist, or holds neither pages nor WARC files.

@@ -9,7 +9,7 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from lensctl import __version__
 from lensctl.photos.decode import decode
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
+from lensctl_training.mining.annotate import annotator_of
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel, total
 from lensctl_training.mining.groups import ROWS
@@ -31,22 +32,35 @@ STAGES_WITH_PARTS = ("pages", "fetch", "groups", "annotate", "pairs", "instruct"
 _VERSION = 1
 
 
-def write_shards(workspace: Workspace, config: MineConfig) -> Funnel:
-    """Write shards, report and datasheet, unless they are there and up to date."""
+def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unknown") -> Funnel:
+    """Write shards, report and datasheet, unless they are there and up to date.
+
+    Without a triplet only report and datasheet are written: shards of an earlier run stay.
+
+    Args:
+        workspace: what the stages before made.
+        config: the settings.
+        unnamed: the annotator of parts that do not name one; an older version made them.
+    """
     from lensctl_training.mining.report import write_report
 
     parts = workspace.parts("instruct")
     keys = [workspace.done_key("instruct", part) for part in parts]
-    key = digest(_VERSION, keys, repr(config.write), config.model)
+    annotators = {part: _annotator(workspace, part, unnamed) for part in parts}
+    named = ", ".join(sorted(set(annotators.values())))
+    key = digest(_VERSION, keys, repr(config.write), named)
     folder = workspace.folder / "write"
     done = _read_done(folder / DONE)
     if done and done["key"] == key and all((workspace.out / s).is_file() for s in done["shards"]):
         return Funnel.from_json(done["funnel"])
     (folder / DONE).unlink(missing_ok=True)
     funnel = Funnel()
-    rows = sorted(instructed_rows(workspace), key=lambda row: row.pair.key)
-    shards = _place(workspace, _write(rows, workspace, config, funnel))
-    write_report(workspace, config, rows, all_funnels(workspace) | {"write": funnel})
+    found = sorted(_annotated_rows(workspace, annotators), key=lambda item: item[0].pair.key)
+    rows = [row for row, _ in found]
+    shards = _place(workspace, _write(found, workspace, config, funnel)) if rows else []
+    write_report(workspace, config, rows, all_funnels(workspace) | {"write": funnel}, named)
+    if not rows:
+        return funnel
     done = {"key": key, "shards": shards, "funnel": funnel.as_json()}
     (folder / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
     return funnel
@@ -54,9 +68,26 @@ def write_shards(workspace: Workspace, config: MineConfig) -> Funnel:
 
 def instructed_rows(workspace: Workspace) -> Iterator[Instructed]:
     """Everything that *instruct* wrote."""
-    for part in workspace.parts("instruct"):
+    parts = dict.fromkeys(workspace.parts("instruct"), "")
+    return (row for row, _ in _annotated_rows(workspace, parts))
+
+
+def _annotated_rows(
+    workspace: Workspace, annotators: Mapping[str, str]
+) -> Iterator[tuple[Instructed, str]]:
+    """The rows of some parts of *instruct*, each with its annotator."""
+    for part, annotator in annotators.items():
         for row in read_rows(workspace.part_folder("instruct", part) / ROWS):
-            yield Instructed.from_json(row)
+            yield Instructed.from_json(row), annotator
+
+
+def _annotator(workspace: Workspace, part: str, unnamed: str) -> str:
+    return annotator_of(workspace.part_folder("instruct", part)) or unnamed
+
+
+def shards_in(out: Path) -> list[Path]:
+    """The shards in an output folder, for training and val, sorted."""
+    return sorted(path for each in (out, out / "val") for path in each.glob("triplets-*.tar"))
 
 
 def all_funnels(workspace: Workspace) -> dict[str, Funnel]:
@@ -85,9 +116,12 @@ def _read_done(path: Path) -> dict[str, Any] | None:
 
 
 def _write(
-    rows: Iterable[Instructed], workspace: Workspace, config: MineConfig, funnel: Funnel
+    rows: Iterable[tuple[Instructed, str]],
+    workspace: Workspace,
+    config: MineConfig,
+    funnel: Funnel,
 ) -> Path:
-    """All shards into a fresh folder under work/."""
+    """All shards into a fresh folder under work/, of rows with their annotators."""
     fresh = workspace.folder / "write" / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     encode = lru_cache(maxsize=64)(lambda sha256: _as_jpeg(workspace.image_path(sha256), config))
@@ -96,7 +130,7 @@ def _write(
         ShardWriter(fresh, max_count=limit) as train,
         ShardWriter(fresh / "val", max_count=limit) as val,
     ):
-        for row in rows:
+        for row, annotator in rows:
             funnel.enter("triplets")
             split = split_of(row.pair.site, config)
             writer = val if split == "val" else train
@@ -107,7 +141,7 @@ def _write(
                     query=encode(pair.query.sha256),
                     target=encode(pair.target.sha256),
                     instruction=row.instruction,
-                    provenance=provenance(row, config, split),
+                    provenance=provenance(row, annotator, split),
                 )
             )
             funnel.leave("triplets")
@@ -117,9 +151,8 @@ def _write(
 
 def _place(workspace: Workspace, fresh: Path) -> list[str]:
     """Move the finished shards over those of an earlier run; returns their names under DIR."""
-    for folder in (workspace.out, workspace.out / "val"):
-        for stale in folder.glob("triplets-*.tar"):
-            stale.unlink()
+    for stale in shards_in(workspace.out):
+        stale.unlink()
     placed = []
     for shard in sorted(fresh.rglob("*.tar")):
         name = shard.relative_to(fresh)
@@ -140,7 +173,7 @@ def _as_jpeg(path: Path, config: MineConfig) -> bytes:
     return stream.getvalue()
 
 
-def provenance(row: Instructed, config: MineConfig, split: str) -> dict[str, Any]:
+def provenance(row: Instructed, annotator: str, split: str) -> dict[str, Any]:
     """Where a triplet comes from: enough to find it again, and to take it out on request."""
     pair = row.pair
     return {
@@ -151,7 +184,7 @@ def provenance(row: Instructed, config: MineConfig, split: str) -> dict[str, Any
         "query": _image_facts(pair.query),
         "target": _image_facts(pair.target),
         "scores": pair.scores,
-        "annotator": config.model,
+        "annotator": annotator,
         "writer": row.writer,
         "prompt_version": row.prompt_version,
         "relation": row.relation,
