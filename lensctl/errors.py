@@ -4,7 +4,7 @@ LensctlError                 exit  what it means
 ├── UsageError                  2  the command line or the config file is wrong
 ├── NoLibraryError              1  there is no library, or nothing in it, to search
 ├── LibraryError                3  the library cannot be read or written
-│   ├── LibraryBusyError        4  another process is writing to the library
+│   ├── LibraryBusyError        4  another process is writing to the library, or to a run's folder
 │   └── LibraryDamagedError     3  the library's database is damaged
 ├── StorageError                3  the disk is full, or the rights are missing
 ├── PhotoError                  3  one photo cannot be read
@@ -67,7 +67,7 @@ class LibraryError(LensctlError):
 
 
 class LibraryBusyError(LibraryError):
-    """Another process is writing to the library."""
+    """Another process is writing to the library, or to the folder of a run."""
 
     exit_code = 4
 
