@@ -21,6 +21,9 @@ from lensctl.errors import DownloadError, StorageError
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and the bytes expected; None if the server is silent."""
 
+Retrying = Callable[[str, float], None]
+"""Called with what went wrong and the seconds until the next attempt."""
+
 ATTEMPTS = 6
 MAX_BYTES = 64 * 2**30
 _TIMEOUT = httpx.Timeout(30.0)
@@ -65,7 +68,11 @@ class Download:
         return self.target.with_name(f"{self.target.name}.part.json")
 
 
-def download(wanted: Download, progress: Progress = lambda _done, _total: None) -> Path:
+def download(
+    wanted: Download,
+    progress: Progress = lambda _done, _total: None,
+    retrying: Retrying = lambda _why, _seconds: None,
+) -> Path:
     """Fetch a file whole, resuming what an earlier attempt or run left; return its path.
 
     The file appears under its name when it is complete and its hash is right, not before.
@@ -82,14 +89,16 @@ def download(wanted: Download, progress: Progress = lambda _done, _total: None) 
         except Timeout as error:
             raise _failed(wanted, "another process is downloading it") from error
         client = stack.enter_context(http_client())
-        _fetch_all(client, wanted, progress)
+        _fetch_all(client, wanted, progress, retrying)
         _check_hash(wanted)
         wanted.part.replace(wanted.target)
         wanted.origin.unlink(missing_ok=True)
     return wanted.target
 
 
-def _fetch_all(client: httpx.Client, wanted: Download, progress: Progress) -> None:
+def _fetch_all(
+    client: httpx.Client, wanted: Download, progress: Progress, retrying: Retrying
+) -> None:
     """Attempt until complete; an attempt that brought bytes does not count as failed."""
     failures, why = 0, ""
     while failures < ATTEMPTS:
@@ -107,7 +116,10 @@ def _fetch_all(client: httpx.Client, wanted: Download, progress: Progress) -> No
         except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
             raise _failed(wanted, str(error)) from error
         failures = 0 if _size(wanted.part) > before else failures + 1
-        time.sleep(wanted.pause * 2**failures / 2)
+        if failures < ATTEMPTS:
+            seconds = wanted.pause * 2**failures / 2
+            retrying(why, seconds)
+            time.sleep(seconds)
     raise _failed(wanted, f"{ATTEMPTS} attempts failed; the last: {why}")
 
 

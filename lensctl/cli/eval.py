@@ -119,20 +119,34 @@ def _benchmark_command(names: tuple[str, ...]) -> Callable[..., None]:
         places = _places(names, data)
         models = [_open(name) for name in model or ["mini"]]
         failed: list[LensctlError] = []
+        unheard: list[OSError] = []
         for name, place in places.items():
             folder = out or Path("eval-results")
             folder = folder / name if out is None or len(names) > 1 else folder
             try:
-                _score(name, place, models, reading, options, folder)
+                text = _score(name, place, models, reading, options, folder)
             except DataError as error:
                 # One benchmark's incomplete data does not cost the scores of the others.
                 failed.append(error)
                 if len(places) > 1:
                     note("\n".join(error.lines()))
+            else:
+                unheard += _print_now(text)
         if failed:
             raise failed[0] if len(places) == 1 else _some_failed(len(failed), len(places))
+        if unheard:
+            raise unheard[0]
 
     return command
+
+
+def _print_now(text: str) -> list[OSError]:
+    """Print; the error, if any, is for later: a reader that left does not cost further scores."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        return [error]
+    return []
 
 
 def _some_failed(failed: int, count: int) -> DataError:
@@ -161,14 +175,15 @@ def _score(
     reading: "LoadOptions",
     options: "EvalOptions",
     folder: Path,
-) -> None:
+) -> str:
+    """Evaluate and write the results, which are then safe whatever becomes of stdout; the table."""
     from lensctl_training.benchmarks.report import table
     from lensctl_training.benchmarks.run import run_benchmark, write_results
 
-    report = run_benchmark(name, place, models, reading, options)
-    print(table(report))
+    report = run_benchmark(name, place, models, reading, options, folder)
     for path in write_results(report, folder):
         note(f"wrote {path}")
+    return table(report)
 
 
 def _places(names: tuple[str, ...], data: Path) -> dict[str, Path]:
@@ -258,7 +273,9 @@ eval_app.command("all", help="Every benchmark that is in DIR, in folders of thei
 def triplets(
     data: Annotated[
         list[Path],
-        typer.Argument(metavar="DATA", help="A folder of shards, or shards.", parser=read_path),
+        typer.Argument(
+            metavar="DATA", help="A folder of shards, shards, or .jsonl files.", parser=read_path
+        ),
     ],
     model: ModelsOption = None,
     baseline: BaselinesOption = None,
@@ -272,8 +289,17 @@ def triplets(
     quiet: QuietOption = False,
 ) -> None:
     """Score models on our own triplets, by the measures that training uses for validation."""
-    from lensctl_training.benchmarks.report import write_json
+    from lensctl_training.benchmarks.report import make_folder, write_json
     from lensctl_training.benchmarks.triplet_set import evaluate_data, table
+
+    if out is not None and out.is_dir():
+        raise UsageError(
+            f"{out} is a folder",
+            why="--out is the file that the scores go into",
+            next_step=f"--out {out / 'scores.json'}",
+        )
+    if out is not None:
+        make_folder(out.parent)
 
     settings = load_settings(device=device, precision=precision)
     models = [_open(name) for name in model or ["mini"]]
@@ -286,10 +312,10 @@ def triplets(
         batch_size=batch_size,
         quiet=quiet,
     )
-    print(table(result["scores"]))
     if out is not None:
         write_json(out, result)
         note(f"wrote {out}")
+    print(table(result["scores"]))
 
 
 @eval_app.command()
@@ -314,7 +340,7 @@ def compare(
         int, typer.Option("-k", min=1, max=20, metavar="N", help="Photos shown a side.")
     ] = 6,
     seed: Annotated[int, typer.Option(metavar="N", help="Draws which side is whose.")] = 0,
-    port: Annotated[int, typer.Option(metavar="N", help="0: any free port.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0: any free port.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     library: LibraryOption = None,
 ) -> None:

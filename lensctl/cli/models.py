@@ -1,6 +1,7 @@
 """`lensctl models`: list, info, convert, pull, remove."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,6 +147,9 @@ def pull(
             bar.n = done
             bar.update(0)
 
+        def tell(why: str, seconds: float) -> None:
+            tqdm.write(f"{why}; trying again in {seconds:.0f} s", file=sys.stderr)
+
         folder = pull_model(
             what,
             name=name,
@@ -154,6 +158,7 @@ def pull(
             keep_download=keep_download,
             overwrite=overwrite,
             progress=show,
+            retrying=tell,
         )
     _announce(folder)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 import pytest
 
-from lensctl.errors import DataError
+from lensctl.errors import DataError, UsageError
 from lensctl_training.benchmarks.compare import (
     Ask,
     Ballot,
@@ -184,6 +184,33 @@ def test_questions_are_read_relative_to_their_file(tmp_path: Path) -> None:
         Ask(str((tmp_path / "photos/a.png").resolve()), "at night"),
         Ask("", "red barn"),
     ]
+
+
+def test_a_question_may_hold_any_character(tmp_path: Path) -> None:
+    """JSON may hold U+2028 as it is; it ends no line."""
+    file = tmp_path / "queries.jsonl"
+    file.write_text('{"text": "red\u2028barn"}\n', encoding="utf-8")
+    assert read_asks(file) == [Ask("", "red\u2028barn")]
+
+
+def test_questions_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_bytes(b'{"text": "caf\xe9"}\n')
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_asks(file)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("port", [99999, -5])
+def test_a_port_that_is_none(port: int, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"the port {port} cannot be used"):
+        VotingServer(ballot(tmp_path), port)
+
+
+def test_a_port_that_is_taken(server: VotingServer, tmp_path: Path) -> None:
+    port = int(server.hosts[0].rpartition(":")[2])
+    with pytest.raises(UsageError, match="cannot be used"):
+        VotingServer(server.ballot, port)
 
 
 @pytest.mark.parametrize(

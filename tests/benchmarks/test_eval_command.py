@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -77,6 +78,106 @@ def test_one_benchmark(tmp_path: Path) -> None:
     assert found["options"]["splits"] == ["val"]
     assert found["options"]["data"] == str(data)
     assert (out / "table.txt").read_text() == result.stdout
+
+
+def _two_benchmarks(tmp_path: Path) -> list[object]:
+    data = tmp_path / "data"
+    make_cirr(data / "cirr")
+    make_flickr30k(data / "flickr30k")
+    return ["all", "--data", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "-q"]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
+def test_results_are_written_though_nothing_can_be_printed(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`... | head -1` and `... > /dev/full`: every benchmark is scored, then the error is told."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lensctl.cli.eval.print", fail, raising=False)
+    result = run(*_two_benchmarks(tmp_path))
+    assert isinstance(error, BrokenPipeError) or result.exception is error
+    for name in ("cirr", "flickr30k"):
+        assert (tmp_path / "out" / name / "results.json").exists()
+        assert (tmp_path / "out" / name / "mini" / "page.html").exists()
+
+
+def test_all_goes_on_when_its_reader_left(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "lensctl", "eval", *map(str, _two_benchmarks(tmp_path))]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run(
+            command, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=300
+        )
+    finally:
+        os.close(writer)
+    assert ended.returncode == 0, ended.stderr
+    assert b"Traceback" not in ended.stderr
+    for name in ("cirr", "flickr30k"):
+        assert (tmp_path / "out" / name / "results.json").exists()
+
+
+def test_an_impossible_out_is_refused_before_anything_is_encoded(tmp_path: Path) -> None:
+    data, out = make_cirr(tmp_path / "data"), tmp_path / "out"
+    out.write_text("a file")
+    result = run("cirr", "--data", data, "--out", out, "--cache", tmp_path / "cache")
+    assert isinstance(result.exception, UsageError)
+    assert str(out) in result.exception.what
+    assert not (tmp_path / "cache").exists()
+
+
+def test_wrong_data_leaves_no_empty_results_behind(tmp_path: Path) -> None:
+    result = run("cirr", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert isinstance(result.exception, DataError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_impossible_out_of_triplets_is_refused_first(tmp_path: Path) -> None:
+    result = run("triplets", tmp_path / "none", "--out", tmp_path)
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.what == f"{tmp_path} is a folder"
+
+
+def test_two_models_of_one_name_are_two_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every run of a recipe exports under the recipe's name."""
+    opened = {"one": MeanColour("mini"), "two": MeanColour("mini")}
+    opened["two"].info = replace(opened["two"].info, lens_fingerprint="other-lens")
+    monkeypatch.setattr("lensctl.models.registry.open_model", opened.__getitem__)
+    options = ("--out", tmp_path / "out", "--cache", tmp_path / "cache", "--baseline", "image")
+    models = ("--model", "one", "--model", "two")
+    result = run("cirr", "--data", make_cirr(tmp_path / "data"), *options, *models)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [method["label"] for method in found["methods"]] == [
+        "mini (mini-len)",
+        "mini (mini-len), image only",
+        "mini (other-le)",
+        "mini (other-le), image only",
+    ]
+    pages = [path.parent.name for path in (tmp_path / "out").glob("*/page.html")]
+    assert len(pages) == 4
+    assert len(list((tmp_path / "out").glob("*/cirr-test1-recall.json"))) == 4
+
+
+@pytest.mark.parametrize("command", ["cirr", "triplets"])
+def test_a_model_given_twice_is_refused(command: str, tmp_path: Path) -> None:
+    data = make_cirr(tmp_path / "data")
+    place = [data] if command == "triplets" else ["--data", data, "--out", tmp_path / "out"]
+    result = run(command, *place, "--model", "mini", "--model", "mini")
+    assert isinstance(result.exception, UsageError)
+    assert result.exception.what == "the model mini was given twice"
+
+
+@pytest.mark.parametrize("port", ["99999", "-5"])
+def test_an_impossible_port(port: str, tmp_path: Path) -> None:
+    result = run("compare", "a", "b", "--queries", tmp_path / "q", "--port", port)
+    assert result.exit_code == 2
+    assert "--port" in result.stderr
 
 
 def test_all_scores_what_is_there(tmp_path: Path) -> None:

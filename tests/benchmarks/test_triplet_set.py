@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,37 @@ def test_shared_answers_agree_with_a_plain_walk() -> None:
             hits += ranked[0] in right
         assert scores["recall@1"] == pytest.approx(hits / count)
         assert scores["candidates"] == len(set(map(int, targets)))
+
+
+def test_two_models_of_one_name_are_two_rows(tmp_path: Path) -> None:
+    models = [MeanColour(), MeanColour()]
+    models[1].info = replace(models[1].info, lens_fingerprint="0123456789abcdef")
+    data = shards(tmp_path / "data", [("red", "green", "yellow")])
+    found = evaluate_data(
+        [data], models, (), device="auto", precision="auto", batch_size=2, quiet=True
+    )
+    labels = ["mean-colour (mean-col)", "mean-colour (01234567)"]
+    assert list(found["scores"]) == labels
+    assert [model["label"] for model in found["models"]] == labels
+
+
+def test_a_jsonl_file_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    for colour in ("red", "yellow"):
+        (tmp_path / f"{colour}.jpg").write_bytes(jpeg(colour))
+    row = {"query": "red.jpg", "target": "yellow.jpg", "instruction": "green"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert score(tmp_path / "rows.jsonl")["mean-colour"]["recall@1"] == 1
+
+
+@pytest.mark.parametrize(("name", "content"), [("rows.jsonl", "{}"), ("rows.txt", "no shard")])
+def test_what_is_no_set_of_triplets_is_said_plainly(
+    name: str, content: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="the triplets cannot be scored") as caught:
+        score(tmp_path / name)
+    assert name in caught.value.why
+    assert "recipe" not in caught.value.next_step
 
 
 def test_an_undecodable_picture_is_named(tmp_path: Path) -> None:

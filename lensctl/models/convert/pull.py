@@ -13,7 +13,7 @@ from lensctl.models.folder import ModelFolder
 from lensctl.models.home import model_path, models_home
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
-from lensctl.net import Download, Progress, download
+from lensctl.net import Download, Progress, Retrying, download
 
 _HUB = "https://huggingface.co"
 
@@ -27,6 +27,7 @@ def pull(
     keep_download: bool = False,
     overwrite: bool = False,
     progress: Progress = lambda _done, _total: None,
+    retrying: Retrying = lambda _why, _seconds: None,
 ) -> ModelFolder:
     """Make a model of a known name, an http(s) address or a local file.
 
@@ -38,6 +39,7 @@ def pull(
         keep_download: do not delete the downloaded file after its conversion.
         overwrite: replace a model of that name.
         progress: told of every piece that arrives.
+        retrying: told of every attempt that failed and is made again.
 
     Raises DownloadError, CheckpointError, ModelError, UsageError.
     """
@@ -64,7 +66,7 @@ def pull(
     target = models_home() / ".downloads" / model / file_name
     checksum = sha256.lower() or (known.sha256 if known else "")
     if not target.exists():
-        download(Download(url, target, sha256=checksum), progress)
+        download(Download(url, target, sha256=checksum), progress, retrying)
     folder = convert(
         Conversion(
             target,

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lensctl_training.benchmarks.benchmark import Benchmark, ImageTable, Measure, Query, Task
-from lensctl_training.benchmarks.files import DataFolder, refuse_duplicates
+from lensctl_training.benchmarks.files import DataFolder, Record, is_text, refuse_duplicates
 from lensctl_training.benchmarks.metrics import hit_rate_at
 
 RECALL = tuple(Measure(f"R@{k}", partial(hit_rate_at, k=k)) for k in (1, 5, 10, 50))
@@ -31,23 +31,18 @@ def _tasks(folder: DataFolder, split: str, images: ImageTable) -> list[Task]:
     caption_file = f"captions/cap.rc2.{file_split}.json"
     keys = ["pairid", "reference", "caption", "img_set", *(() if hidden else ("target_hard",))]
     records = folder.records(keys, *_places(caption_file))
-    refuse_duplicates(folder, Path(caption_file), "pair ids", (r["pairid"] for r in records))
-    paths = folder.json(*_places(f"image_splits/split.rc2.{file_split}.json"))
+    refuse_duplicates(folder, records[0].path, "pair ids", (r.id("pairid") for r in records))
+    paths = _split(folder, *_places(f"image_splits/split.rc2.{file_split}.json"))
     place = {name: images.add(name, _path(folder, path)) for name, path in paths.items()}
     recall, subset = [], []
     for record in records:
-        others = [name for name in record["img_set"]["members"] if name != record["reference"]]
-        named = [record["reference"], *others, *([] if hidden else [record["target_hard"]])]
-        unknown = [name for name in named if name not in place]
-        if unknown:
-            reason = f"pair {record['pairid']} names {unknown[0]}, which is not in the split"
-            raise folder.wrong(Path(caption_file), reason)
+        reference, others, target = _images(record, place, hidden)
         query = Query(
-            id=str(record["pairid"]),
-            image=place[record["reference"]],
-            text=record["caption"],
-            positives=() if hidden else (place[record["target_hard"]],),
-            excluded=(place[record["reference"]],),
+            id=str(record.id("pairid")),
+            image=place[reference],
+            text=record.text("caption"),
+            positives=tuple(place[name] for name in target),
+            excluded=(place[reference],),
         )
         recall.append(query)
         subset.append(
@@ -58,6 +53,42 @@ def _tasks(folder: DataFolder, split: str, images: ImageTable) -> list[Task]:
         Task(split, recall, gallery, RECALL, hidden=hidden, keep=TOP_RECALL),
         Task(f"{split}, subset", subset, (), SUBSET, hidden=hidden, keep=TOP_SUBSET),
     ]
+
+
+def _images(
+    record: Record, place: dict[str, int], hidden: bool
+) -> tuple[str, list[str], list[str]]:
+    """Names: the reference, the others of its set, and the target, which test1 hides."""
+    reference = record.text("reference")
+    group = record.values["img_set"]
+    members = group.get("members") if isinstance(group, dict) else None
+    if not isinstance(members, list) or not members:
+        raise record.wrong("img_set has no list of members")
+    others = [name for name in members if name != reference]
+    target = [] if hidden else [record.text("target_hard")]
+    unknown = [name for name in (reference, *others, *target) if not _is_in(name, place)]
+    if unknown:
+        raise record.wrong(f"it names {unknown[0]}, which is not in the split")
+    if reference in target:
+        raise record.wrong(f"its target is its reference, {reference}, which is not ranked")
+    if not set(target) <= set(others):
+        raise record.wrong(f"its target, {target[0]}, is not among the members of its img_set")
+    return reference, others, target
+
+
+def _is_in(name: object, place: dict[str, int]) -> bool:
+    return isinstance(name, str) and name in place
+
+
+def _split(folder: DataFolder, *places: str) -> dict[str, str]:
+    """Name -> path of every image of a split."""
+    paths = folder.json(*places)
+    if not isinstance(paths, dict):
+        raise folder.wrong(folder.find(*places), "it is not an object of names and paths")
+    for name, path in paths.items():
+        if not is_text(name) or not is_text(path):
+            raise folder.wrong(folder.find(*places), f"the path of {name!r} is not a text")
+    return paths
 
 
 def _all(names: list[str], place: dict[str, int]) -> tuple[int, ...]:

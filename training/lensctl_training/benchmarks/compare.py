@@ -104,10 +104,20 @@ def read_asks(path: Path) -> list[Ask]:
     Paths are relative to the file's folder.
 
     Raises:
-        DataError: a line is not such an object, or names an image that is not there.
+        DataError: the file cannot be read, or a line is not such an object or names an image that
+            is not there.
     """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read",
+            why=str(error),
+            next_step='give a UTF-8 file of lines like {"text": "red barn"}',
+        ) from error
     asks = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines: JSON may hold the other separators of lines as they are.
+    for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -115,7 +125,7 @@ def read_asks(path: Path) -> list[Ask]:
             image, text = entry.get("image", ""), entry.get("text", "")
             if not isinstance(image, str) or not isinstance(text, str) or not (image or text):
                 raise ValueError("neither image nor text")
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise _bad_line(path, number, str(error)) from error
         place = path.parent / Path(image).expanduser() if image else None
         if place is not None and not place.is_file():

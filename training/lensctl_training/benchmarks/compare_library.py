@@ -9,6 +9,7 @@ from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.models.interface import Model
 from lensctl_training.benchmarks.compare import Ask, Ballot, make_ballot, read_asks
+from lensctl_training.benchmarks.report import make_folder
 
 
 def prepare_ballot(
@@ -23,7 +24,7 @@ def prepare_ballot(
     """Ask both models everything in the queries file and draw the sides.
 
     Raises:
-        UsageError: both models are the same.
+        UsageError: both models are the same, or `folder` cannot be one.
         NoLibraryError: the library was not indexed with one of them.
         DataError: the queries file cannot be used, or `folder` holds another comparison.
     """
@@ -33,6 +34,7 @@ def prepare_ballot(
             f"both models are {names[0]}", next_step="name two different models to compare"
         )
     asks = read_asks(queries)
+    make_folder(folder)
     a, b = (_answers(library, model, asks, count) for model in models)
     return make_ballot(folder, names, asks, (a, b), seed)
 

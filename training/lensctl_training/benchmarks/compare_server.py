@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+from lensctl.errors import UsageError
 from lensctl_training.benchmarks.compare import (
     Ballot,
     Side,
@@ -29,13 +30,23 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-act
 
 
 class VotingServer:
-    """Serves one ballot; `serve` returns when the last question is answered or `stop` is called."""
+    """Serves one ballot; `serve` returns when `stop` is called.
+
+    Raises UsageError where the port is none, or is taken.
+    """
 
     def __init__(self, ballot: Ballot, port: int = 0) -> None:
         self.ballot = ballot
         self.secret = secrets.token_urlsafe(16)
         self._lock = Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        try:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"the port {port} cannot be used",
+                why=str(error),
+                next_step="leave --port out: any free one is taken",
+            ) from error
 
     @property
     def address(self) -> str:

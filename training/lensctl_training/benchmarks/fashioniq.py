@@ -8,7 +8,6 @@ reference image stays in the gallery, as in the authors' code.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lensctl_training.benchmarks.benchmark import (
     Benchmark,
@@ -18,12 +17,14 @@ from lensctl_training.benchmarks.benchmark import (
     Query,
     Task,
 )
-from lensctl_training.benchmarks.files import DataFolder, refuse_duplicates
+from lensctl_training.benchmarks.files import DataFolder, Record, is_text, refuse_duplicates
 from lensctl_training.benchmarks.metrics import hit_rate_at
 
 CATEGORIES = ("dress", "shirt", "toptee")
 GALLERIES = ("original", "val")
 ORDERS = ("captions 1-2", "captions 2-1")
+CAPTIONS = 2
+"""Of every query: with one of them left out its score would be of another question."""
 MEASURES = tuple(Measure(f"R@{k}", partial(hit_rate_at, k=k)) for k in (1, 5, 10, 50))
 
 
@@ -47,21 +48,24 @@ def _names(gallery: str, order: str) -> tuple[str, ...]:
 def _tasks(folder: DataFolder, category: str, images: ImageTable) -> list[Task]:
     split_file = f"image_splits/split.{category}.val.json"
     split = folder.json(split_file)
+    if not isinstance(split, list) or not all(map(is_text, split)):
+        raise folder.wrong(folder.root / split_file, "it is not a list of image names")
     refuse_duplicates(folder, folder.root / split_file, "image ids", split)
     caption_file = f"captions/cap.{category}.val.json"
     records = folder.records(("target", "candidate", "captions"), caption_file)
     known = set(split)
-    for number, record in enumerate(records):
-        if not {record["target"], record["candidate"]} <= known:
-            reason = f"annotation {number} names an image that is not in {split_file}"
-            raise folder.wrong(folder.root / caption_file, reason)
+    for record in records:
+        if not set(_pair(record)) <= known:
+            raise record.wrong(f"it names an image that is not in {split_file}")
+        if len(record.texts("captions")) != CAPTIONS:
+            raise record.wrong(f"it has not {CAPTIONS} captions: {record.values['captions']}")
     place = {name: images.add(name, _path(folder, name)) for name in split}
     used = dict.fromkeys(name for record in records for name in _pair(record))
     galleries = {"original": list(place.values()), "val": [place[name] for name in used]}
     return [
         Task(
             f"{category}, {gallery} gallery, {order}",
-            [_query(number, record, place, order) for number, record in enumerate(records)],
+            [_query(record, place, order) for record in records],
             galleries[gallery],
             MEASURES,
         )
@@ -70,17 +74,18 @@ def _tasks(folder: DataFolder, category: str, images: ImageTable) -> list[Task]:
     ]
 
 
-def _pair(record: dict[str, Any]) -> tuple[str, str]:
-    return record["candidate"], record["target"]
+def _pair(record: Record) -> tuple[str, str]:
+    return record.text("candidate"), record.text("target")
 
 
-def _query(number: int, record: dict[str, Any], place: dict[str, int], order: str) -> Query:
-    captions = record["captions"] if order == ORDERS[0] else record["captions"][::-1]
+def _query(record: Record, place: dict[str, int], order: str) -> Query:
+    captions = record.texts("captions")
+    candidate, target = _pair(record)
     return Query(
-        id=str(number),
-        image=place[record["candidate"]],
-        text=" and ".join(captions),
-        positives=(place[record["target"]],),
+        id=str(record.number),
+        image=place[candidate],
+        text=" and ".join(captions if order == ORDERS[0] else captions[::-1]),
+        positives=(place[target],),
     )
 
 

@@ -296,7 +296,14 @@ def hash_images(images: Sequence[ImageRef]) -> str:
 
 def missing_images(images: Sequence[ImageRef]) -> list[int]:
     """Positions of the images whose file does not exist."""
-    return [position for position, image in enumerate(images) if not image.path.is_file()]
+    return [position for position, image in enumerate(images) if not _is_file(image.path)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the system takes
+        return False
 
 
 @dataclass(frozen=True)

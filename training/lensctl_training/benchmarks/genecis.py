@@ -7,6 +7,7 @@ against the target. Attribute tasks show one object of a Visual Genome image: it
 """
 
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +54,17 @@ def _task(
     records = folder.records(("reference", "target", "condition", "gallery"), *places)
     add = _add_object if name.endswith("object") else _add_attribute
     queries, doubled = [], 0
-    for number, record in enumerate(records):
-        try:
-            target = add(folder, record["target"], images)
-            others = [add(folder, entry, images) for entry in record["gallery"]]
-            reference = add(folder, record["reference"], images)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"annotation {number}: {type(error).__name__} {error}"
-            raise folder.wrong(folder.find(*places), reason) from error
+    for record in records:
+        with folder.reading(record.path, f"annotation {record.number}"):
+            target = add(folder, record.values["target"], images)
+            others = [add(folder, entry, images) for entry in record.values["gallery"]]
+            reference = add(folder, record.values["reference"], images)
         candidates = tuple(dict.fromkeys([target, *others]))
+        if len(candidates) == 1:
+            raise record.wrong("its gallery has nothing but the target")
         doubled += len(candidates) < 1 + len(others)
-        queries.append(
-            Query(str(number), reference, record["condition"], (target,), (), candidates)
-        )
+        condition = record.text("condition")
+        queries.append(Query(str(record.number), reference, condition, (target,), (), candidates))
     if doubled:
         notes.append(
             f"{name}: {doubled} of {len(queries)} galleries list an image twice; it is kept once"
@@ -81,6 +80,8 @@ def _add_object(folder: DataFolder, entry: dict[str, Any], images: ImageTable) -
 def _add_attribute(folder: DataFolder, entry: dict[str, Any], images: ImageTable) -> int:
     image = int(entry["image_id"])
     left, top, width, height = map(float, entry["instance_bbox"])
+    if not all(map(isfinite, (left, top, width, height))):
+        raise ValueError(f"the box {entry['instance_bbox']} is not finite")
     name = f"genome {image} {left:g},{top:g},{width:g},{height:g}"
     path = _in(folder, GENOME_PLACES, f"{image}.jpg")
     return images.add(name, path, (left, top, width, height))

@@ -21,17 +21,32 @@ def read_image(ref: ImageRef) -> tuple[Image.Image, bytes]:
     """The RGB image, cropped where the benchmark crops, and the sha256 of the file.
 
     Raises:
-        PhotoError: the file cannot be read or is not an image; `what` is the reason.
+        PhotoError: the file cannot be read, is not an image, or has nothing in the box; `what` is
+            the reason.
     """
     try:
         content = ref.path.read_bytes()
         with Image.open(BytesIO(content)) as opened:
             image = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if ref.box is not None:
+            image = pad_to_square(_crop(image, ref.box))
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:
         raise PhotoError(f"{ref.path.name}: {error or type(error).__name__}") from error
-    if ref.box is not None:
-        image = pad_to_square(image.crop(dilated(ref.box, image.width, image.height)))
     return image, hashlib.sha256(content).digest()
+
+
+def _crop(image: Image.Image, box: Box) -> Image.Image:
+    """The dilated box. Raises ValueError where it holds no pixel of the image."""
+    corners = left, top, right, bottom = dilated(box, image.width, image.height)
+    if left >= right or top >= bottom:
+        raise ValueError(f"the box {box} holds no pixel of {image.width} x {image.height}")
+    return image.crop(corners)
 
 
 def dilated(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

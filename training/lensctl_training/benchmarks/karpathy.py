@@ -34,17 +34,18 @@ def load_flickr30k(folder: DataFolder) -> Benchmark:
 def load_coco(folder: DataFolder) -> Benchmark:
     """Read `coco_test_karpathy.json`: COCO's caption format over images of val2014."""
     file = "coco_test_karpathy.json"
-    content = folder.json(file)
-    try:
-        names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
-        pairs = [(names[row["image_id"]], row["caption"]) for row in content["annotations"]]
-        ids = [image["id"] for image in content["images"]]
-    except (KeyError, TypeError) as error:
-        raise folder.wrong(folder.root / file, f"no COCO captions: {error!r}") from error
+    rows = folder.records(("id", "file_name"), file, inside="images")
+    ids = [row.whole("id") for row in rows]
     refuse_duplicates(folder, folder.root / file, "image ids", ids)
-    captions: dict[str, list[str]] = {name: [] for name in names.values()}
-    for name, caption in pairs:
-        captions[name].append(caption)
+    files = [Path(row.text("file_name")).name for row in rows]
+    refuse_duplicates(folder, folder.root / file, "image names", files)
+    names = dict(zip(ids, files, strict=True))
+    captions: dict[str, list[str]] = {name: [] for name in files}
+    for row in folder.records(("image_id", "caption"), file, inside="annotations"):
+        image = row.whole("image_id")
+        if image not in names:
+            raise row.wrong(f"it is a caption of image {image}, which is not in the file")
+        captions[names[image]].append(row.text("caption"))
     return _benchmark("coco", folder, captions, COCO_PLACES)
 
 

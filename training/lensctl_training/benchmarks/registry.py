@@ -58,4 +58,9 @@ def load_benchmark(name: str, root: Path, options: LoadOptions | None = None) ->
             why=f"the benchmarks are {', '.join(NAMES)}",
             next_step="lensctl eval --help",
         )
-    return _LOADERS[name](DataFolder(root, name), options or LoadOptions())
+    folder = DataFolder(root, name)
+    try:
+        return _LOADERS[name](folder, options or LoadOptions())
+    except OSError as error:
+        # Whether an image exists was asked of a folder without rights, or of an impossible name.
+        raise folder.wrong(Path(error.filename or root), error.strerror or str(error)) from error

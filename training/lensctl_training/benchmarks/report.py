@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from lensctl import __version__
+from lensctl.errors import UsageError
 from lensctl.models.interface import ModelInfo
 from lensctl_training.benchmarks.benchmark import Benchmark
 from lensctl_training.benchmarks.published import COLUMNS, REMARKS, published
@@ -26,6 +28,7 @@ class MethodScore:
 
     Args:
         info: the model.
+        model: what it is called in this table: its name, unless another model shares that.
         method: "model", "image only", "text only" or "sum".
         weight: of `sum`, searched on the very queries that are scored.
         device: where images were encoded, and `precision` in what.
@@ -37,6 +40,7 @@ class MethodScore:
     """
 
     info: ModelInfo
+    model: str
     method: str
     weight: float | None
     device: str
@@ -51,9 +55,9 @@ class MethodScore:
     def label(self) -> str:
         """The heading of its column."""
         if self.method == "model":
-            return self.info.name
+            return self.model
         weight = "" if self.weight is None else f" x{self.weight:g}"
-        return f"{self.info.name}, {self.method}{weight}"
+        return f"{self.model}, {self.method}{weight}"
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ def _remarks(report: Report) -> Iterator[str]:
         if method.method == "model" and method.failures:
             first, reason = next(iter(method.failures.items()))
             yield (
-                f"{method.info.name}: {len(method.failures)} images could not be read and count as "
+                f"{method.model}: {len(method.failures)} images could not be read and count as "
                 f"never found, such as {first} ({reason})"
             )
         for task in method.tasks:
@@ -135,7 +139,7 @@ def _remarks(report: Report) -> Iterator[str]:
                 f"against the model: {'; '.join(ties)}"
             )
         if method.method == "model" and method.cut_texts:
-            yield f"{method.info.name}: the end of {method.cut_texts} long texts was left out"
+            yield f"{method.model}: the end of {method.cut_texts} long texts was left out"
         if method.weight is not None:
             yield (
                 f"{method.label}: the weight of the text was searched on these very queries, so "
@@ -253,6 +257,24 @@ def _method_document(method: MethodScore) -> dict[str, Any]:
 def _task_document(task: TaskScore) -> dict[str, Any]:
     names = [field.name for field in fields(task) if field.name != "results"]
     return {name: getattr(task, name) for name in names} | {"interval_confidence": CONFIDENCE}
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that results go into, and try it: before the work, not after.
+
+    Raises:
+        UsageError: something else has that name, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"results cannot be written into {folder}",
+            why=error.strerror or str(error),
+            next_step="give --out a folder that can be written to, or a name not in use",
+        ) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -19,12 +19,14 @@ from lensctl_training.benchmarks.methods import (
     Baseline,
     QueryVectors,
 )
+from lensctl_training.benchmarks.names import folder_names, model_names
 from lensctl_training.benchmarks.page import write_page
 from lensctl_training.benchmarks.registry import LoadOptions, load_benchmark
 from lensctl_training.benchmarks.report import (
     MethodScore,
     Report,
     document,
+    make_folder,
     table,
     write_atomically,
     write_json,
@@ -59,27 +61,44 @@ class EvalOptions:
 
 
 def run_benchmark(
-    name: str, root: Path, models: Sequence[Model], reading: LoadOptions, options: EvalOptions
+    name: str,
+    root: Path,
+    models: Sequence[Model],
+    reading: LoadOptions,
+    options: EvalOptions,
+    out: Path | None = None,
 ) -> Report:
-    """Read a benchmark's files and evaluate the models on it."""
-    report = evaluate(load_benchmark(name, root, reading), models, options)
+    """Read a benchmark's files and evaluate the models on it; errors as of `evaluate`."""
+    report = evaluate(load_benchmark(name, root, reading), models, options, out)
     return replace(report, options=asdict(reading) | {"data": str(root)} | report.options)
 
 
-def evaluate(benchmark: Benchmark, models: Sequence[Model], options: EvalOptions) -> Report:
+def evaluate(
+    benchmark: Benchmark, models: Sequence[Model], options: EvalOptions, out: Path | None = None
+) -> Report:
     """Score every model, and the baselines over its vectors, on one benchmark.
 
+    Args:
+        benchmark: as its loader read it.
+        models: each one once.
+        options: what the user chose.
+        out: where the results will go; made, and refused, before hours of encoding.
+
     Raises:
+        UsageError: a model was given twice, or `out` cannot be a folder.
         DataError: images are missing or cannot be read, and `allow_missing` is not set.
         ModelError: a model cannot be opened, or gives vectors that are not finite.
     """
+    names = model_names([model.info for model in models])
     _refuse_missing(benchmark, options)
+    if out is not None:
+        make_folder(out)
     methods: list[MethodScore] = []
-    for model in models:
+    for name, model in zip(names, models, strict=True):
         index = model.index_side(options.device, options.precision)
         gallery = _encode_gallery(benchmark, index, options)
         _refuse_unreadable(benchmark, gallery, options)
-        methods.extend(_score_model(benchmark, model, index, gallery, options))
+        methods.extend(_score_model(benchmark, name, model, index, gallery, options))
     chosen = asdict(options) | {"cache": str(options.cache)}
     return Report(benchmark, tuple(methods), chosen, tuple(_inapplicable(benchmark, options)))
 
@@ -89,8 +108,9 @@ def write_results(report: Report, folder: Path) -> list[Path]:
     write_json(folder / "results.json", document(report))
     write_atomically(folder / "table.txt", table(report) + "\n")
     written = [folder / "results.json", folder / "table.txt"]
-    for method in report.methods:
-        own = folder / _file_name(method.label)
+    names = folder_names([method.label for method in report.methods])
+    for name, method in zip(names, report.methods, strict=True):
+        own = folder / name
         write_page(own / "page.html", report, method)
         write_atomically(own / "rankings.jsonl", "".join(_ranking_lines(report.benchmark, method)))
         written += [own / "page.html", own / "rankings.jsonl"]
@@ -130,7 +150,12 @@ def _encode_gallery(benchmark: Benchmark, index: IndexSide, options: EvalOptions
 
 
 def _score_model(
-    benchmark: Benchmark, model: Model, index: IndexSide, gallery: Gallery, options: EvalOptions
+    benchmark: Benchmark,
+    name: str,
+    model: Model,
+    index: IndexSide,
+    gallery: Gallery,
+    options: EvalOptions,
 ) -> Iterator[MethodScore]:
     with _progress(f"{index.info.name}: queries", None, options.quiet) as advance:
         vectors = QueryVectors(benchmark, gallery, model.query_side(), advance)
@@ -150,6 +175,7 @@ def _score_model(
     for method, weight, results in scored:
         yield MethodScore(
             info=index.info,
+            model=name,
             method=method,
             weight=weight,
             device=index.device,
@@ -218,10 +244,6 @@ def _ranking_lines(benchmark: Benchmark, method: MethodScore) -> Iterator[str]:
                 "top": top,
             }
             yield json.dumps(line) + "\n"
-
-
-def _file_name(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "-" for c in label).strip(".")
 
 
 @contextmanager

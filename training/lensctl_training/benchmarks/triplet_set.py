@@ -19,10 +19,11 @@ from lensctl.models.interface import Floats, IndexSide, Model, QuerySide
 from lensctl.models.vectors import unit
 from lensctl.photos.decode import decode
 from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress
+from lensctl_training.benchmarks.names import model_names
 from lensctl_training.benchmarks.report import FORMAT, align, software
 from lensctl_training.benchmarks.triplets import CUTOFFS, evaluate_triplets, share_answers
 from lensctl_training.data.shards import read_triplets
-from lensctl_training.data.triplet import Triplet
+from lensctl_training.data.triplet import Problems, Triplet
 
 QUERY_BATCH = 64
 COLUMNS = (*(f"recall@{k}" for k in CUTOFFS), "mrr", "reference_first")
@@ -102,13 +103,18 @@ def encode_triplets(
 
 
 def score_triplets(
-    encoded: EncodedTriplets, model: Model, side: IndexSide, baselines: Sequence[Baseline] = ()
+    encoded: EncodedTriplets,
+    model: Model,
+    side: IndexSide,
+    baselines: Sequence[Baseline] = (),
+    name: str = "",
 ) -> dict[str, dict[str, float]]:
     """Scores by the name of the method: the model, then the baselines over its vectors.
 
-    The `sum` baseline's weight is searched on these very triplets and is part of its name.
+    `name` replaces the model's own, which another model may share. The `sum` baseline's weight is
+    searched on these very triplets and is part of its name.
     """
-    query_side, name = model.query_side(), side.info.name
+    query_side, name = model.query_side(), name or side.info.name
     targets = side.make_targets(encoded.embeddings)
     scores = {name: _score(encoded, _compose(encoded, query_side), targets)}
     if "image" in baselines:
@@ -186,6 +192,30 @@ def table(scores: dict[str, dict[str, float]]) -> str:
     return "\n".join([size, *align(rows)])
 
 
+def _read(data: Sequence[Path]) -> Iterator[Triplet]:
+    """The triplets of shards and JSONL files; the first one that is not usable is refused."""
+    problems = _FirstProblem()
+    for place in data:
+        if place.suffix.lower() == ".jsonl":
+            # Its module knows torch, which the shards of a model without torch need not load.
+            from lensctl_training.data.jsonl import read_jsonl_triplets
+
+            yield from read_jsonl_triplets(place, problems)
+        else:
+            yield from read_triplets(place, problems)
+
+
+class _FirstProblem(Problems):
+    """Refuses at the first fault: a score on fewer triplets could not be compared."""
+
+    def add(self, reason: str, where: str) -> None:
+        raise DataError(
+            f"the triplets cannot be scored: {reason}",
+            why=f"{where}; a data set is a folder of .tar shards, a shard, or a .jsonl file",
+            next_step="lensctl train check DATA names every bad example",
+        )
+
+
 def evaluate_data(
     data: list[Path],
     models: Sequence[Model],
@@ -196,22 +226,23 @@ def evaluate_data(
     batch_size: int,
     quiet: bool,
 ) -> dict[str, Any]:
-    """Score every model on the triplets of shards; the JSON document of the run.
+    """Score every model on the triplets of shards or JSONL files; the JSON document of the run.
 
     Raises:
+        UsageError: a model was given twice.
         DataError: there is no shard, a triplet is not whole, or a picture cannot be decoded.
     """
     scores: dict[str, dict[str, float]] = {}
     documents = []
-    for model in models:
+    names = model_names([model.info for model in models])
+    for name, model in zip(names, models, strict=True):
         side = model.index_side(device, precision)
-        with tqdm(desc=f"{side.info.name}: triplets", unit="", disable=quiet or None) as bar:
-            encoded = encode_triplets(
-                read_triplets(data), side, batch_size=batch_size, progress=bar.update
-            )
-        scores |= score_triplets(encoded, model, side, baselines)
+        with tqdm(desc=f"{name}: triplets", unit="", disable=quiet or None) as bar:
+            encoded = encode_triplets(_read(data), side, batch_size=batch_size, progress=bar.update)
+        scores |= score_triplets(encoded, model, side, baselines, name)
         documents.append(
             {
+                "label": name,
                 "model": side.info.name,
                 "encoder_fingerprint": side.info.encoder_fingerprint,
                 "lens_fingerprint": side.info.lens_fingerprint,

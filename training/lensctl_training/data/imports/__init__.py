@@ -1,9 +1,13 @@
 """Open triplet sets, from local files in their own formats, into shards."""
 
 import io
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
@@ -32,37 +36,83 @@ def import_triplets(kind: str, arguments: list[object], out: Path) -> tuple[int,
     Args:
         kind: a key of READERS.
         arguments: of its reader.
-        out: folder of the shards.
+        out: folder of the shards, which appear in it when all are written.
 
     Returns:
         The number of triplets written, and what could not be used.
 
     Raises:
-        DataError: the files are not of that format, or no triplet is usable.
+        DataError: the files are not of that format, no triplet is usable, `out` holds shards, or
+            another import into it is running.
     """
     problems = Problems()
-    rows = READERS[kind](*arguments, problems)
-    with ShardWriter(out, kind) as writer:
+    with _appearing_whole(out) as folder, ShardWriter(folder, kind) as writer:
+        rows = READERS[kind](*arguments, problems)
         for number, row in enumerate(tqdm(rows, unit="triplet", disable=None)):
             try:
                 writer.write(_as_triplet(row, f"{kind}{number:09d}"))
             except BadExampleError as bad:
                 problems.add(bad.reason, bad.where)
-    if not writer.written:
-        raise DataError(
-            f"no triplet of {kind} could be imported",
-            why="; ".join(problems.lines()) or "there is none",
-            next_step="see docs/training.md for where each file is expected",
-        )
+        if not writer.written:
+            raise DataError(
+                f"no triplet of {kind} could be imported",
+                why="; ".join(problems.lines()) or "there is none",
+                next_step="see docs/training.md for where each file is expected",
+            )
     return writer.written, problems
 
 
+@contextmanager
+def _appearing_whole(out: Path) -> Iterator[Path]:
+    """A hidden folder for the shards, which take their place when the block ends without an error.
+
+    Half an import would look like a whole data set. A new `out` appears by one renaming; into a
+    folder that is there, a mounted disk perhaps, the shards are renamed one by one. What a killed
+    import left in the hidden folder is removed by the next one.
+
+    Raises:
+        DataError: there are shards in `out`, or another import into it is running.
+    """
+    if any(out.glob("*.tar")):
+        raise DataError(f"{out} already holds shards", next_step="choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    exists = out.exists()
+    hidden = out / ".importing" if exists else out.with_name(f".{out.name}.importing")
+    lock = FileLock(hidden.with_name(f"{hidden.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DataError(
+            f"another import into {out} is running",
+            why=f"it holds {lock.lock_file}",
+            next_step="wait for it to end, or choose another --out",
+        ) from error
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir()
+        yield hidden
+        if exists:
+            for shard in sorted(hidden.iterdir()):
+                shard.rename(out / shard.name)
+        else:
+            hidden.rename(out)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        with suppress(OSError):  # Windows does not remove what is open
+            Path(lock.lock_file).unlink()
+        lock.release()
+
+
 def _as_triplet(row: Row, key: str) -> Triplet:
-    read = row.read()
+    provenance = {"key": row.key, **row.provenance}
+    try:
+        json.dumps([row.instruction, provenance], ensure_ascii=False).encode()
+        read = row.read()
+    except ValueError as error:  # half a character in a text, a zero byte in a path
+        raise BadExampleError("text or path that cannot be written", row.key) from error
     query, target, *negatives = (
         as_jpeg(image, row.key) for image in (read.query, read.target, *read.negatives)
     )
-    provenance = {"key": row.key, **row.provenance}
     return Triplet(key, query, target, row.instruction, provenance, tuple(negatives))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lensctl.errors import DataError
-from lensctl_training.data.imports.files import load_json, within
+from lensctl_training.data.imports.files import load_list, within
 from lensctl_training.data.jsonl import Row
 from lensctl_training.data.triplet import Problems
 
@@ -23,18 +23,26 @@ def read(folder: Path, split: str, problems: Problems) -> Iterator[Row]:
         )
     for category in found:
         name = f"cap.{category}.{split}.json"
-        for number, record in enumerate(load_json(folder / "captions" / name), 1):
+        for number, record in enumerate(load_list(folder / "captions" / name), 1):
             row = _row(folder / "images", record, f"{name}:{number}", problems)
             if row is not None:
                 yield row
 
 
-def _row(images: Path, record: dict[str, Any], where: str, problems: Problems) -> Row | None:
-    captions = [text.strip() for text in record.get("captions", []) if text.strip()]
+def _row(images: Path, record: Any, where: str, problems: Problems) -> Row | None:
+    try:
+        texts = record["captions"]
+        if not isinstance(texts, list):
+            raise TypeError("captions is not a list")
+        captions = [text.strip() for text in texts if text.strip()]
+        names = record["candidate"], record["target"]
+        query, target = (_image(images, name) for name in names)
+    except (KeyError, TypeError, AttributeError):
+        problems.add("record without captions, candidate or target", where)
+        return None
     if not captions:
         problems.add("empty instruction", where)
         return None
-    query, target = (_image(images, record.get(role, "")) for role in ("candidate", "target"))
     if query is None or target is None:
         problems.add("missing image", where)
         return None
