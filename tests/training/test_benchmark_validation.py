@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from lensctl.errors import TrainingError
-from lensctl_training.benchmark_validation import ModelInMemory, validate_benchmarks
+from lensctl.errors import UsageError
+from lensctl_training.benchmark_validation import (
+    ModelInMemory,
+    measures,
+    open_benchmarks,
+    validate_benchmarks,
+)
 from lensctl_training.log import read_log
 from lensctl_training.model import TripletEncoder, build_model
 from lensctl_training.recipe import ValidationRecipe
@@ -18,7 +23,9 @@ def test_both_benchmarks_are_scored_on_their_validation_splits_only(tmp_path):
     make_circo(tmp_path / "circo")
     encoder = TripletEncoder(build_model(make_recipe().model)).train()
     recipe = ValidationRecipe(cirr=str(tmp_path / "cirr"), circo=str(tmp_path / "circo"))
-    scores = validate_benchmarks(encoder, recipe)
+    benchmarks = open_benchmarks(recipe)
+    scores = validate_benchmarks(encoder, benchmarks)
+    assert list(scores) == measures(benchmarks)
     assert {"cirr/R@1", "cirr/Rsub@1", "circo/mAP@5"} <= set(scores)
     assert all(0 <= value <= 1 for value in scores.values())
     assert encoder.training
@@ -40,6 +47,6 @@ def test_a_benchmark_chooses_the_best_checkpoint(tmp_path):
     train(make_recipe(validation=table, optimiser={"steps": 4}), tmp_path / "out")
     [record] = [r for r in read_log(tmp_path / "out/log.jsonl") if r["kind"] == "validation"]
     assert "cirr/R@1" in record
-    with pytest.raises(TrainingError, match="no metric 'cirr/R@3'"):
+    with pytest.raises(UsageError, match="'cirr/R@3' cannot choose"):
         wrong = make_recipe(validation=table | {"metric": "cirr/R@3"}, optimiser={"steps": 4})
         train(wrong, tmp_path / "wrong")

@@ -39,8 +39,8 @@ def test_an_epoch_shows_everything_once_and_the_next_in_another_order():
     assert epochs[0] != epochs[1] and epochs[0] != list(range(40))
 
 
-def stream_batches(shards, count, *, workers=0, state=None, rank=0, world=1):
-    stream = ShardStream(shards, SMALL, 16, 4, seed=3, shuffle_buffer=8, rank=rank, world=world)
+def stream_batches(shards, count, *, batch=4, workers=0, state=None, rank=0, world=1):
+    stream = ShardStream(shards, SMALL, 16, batch, seed=3, shuffle_buffer=8, rank=rank, world=world)
     source = StreamSource(stream, workers)
     fetched = list(islice(source.start(state), count))
     return [f.fingerprint for f in fetched], source.state(), fetched
@@ -55,13 +55,53 @@ def test_a_stream_goes_on_where_it_was_left(tmp_path, workers):
     assert first + rest == whole
 
 
+def rows(fetched):
+    """What tells the triplets of a batch apart."""
+    return [query.numpy().tobytes() for query in fetched.batch.queries]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_batch_of_a_stream_holds_a_triplet_twice(tmp_path, workers):
+    """Epochs end in the middle of a batch: 45 triplets in batches of 16."""
+    shards = write_shards(tmp_path, number=45, per_shard=6)
+    whole, _, fetched = stream_batches(shards, 20, batch=16, workers=workers)
+    assert all(len(set(rows(one))) == 16 for one in fetched)
+    for done in (1, 5):  # in the first epoch and in a later one
+        first, state, _ = stream_batches(shards, done, batch=16, workers=workers)
+        rest, _, _ = stream_batches(shards, 20 - done, batch=16, workers=workers, state=state)
+        assert first + rest == whole
+
+
+@pytest.mark.parametrize("per_shard", [2, 7, 100])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_step_shows_a_triplet_on_two_ranks(tmp_path, per_shard, workers):
+    """Over many epochs, which end at different steps on ranks that have different shares."""
+    shards = write_shards(tmp_path, number=44, per_shard=per_shard)
+    ranks = [
+        stream_batches(shards, 15, batch=5, workers=workers, rank=rank, world=3)[2]
+        for rank in range(3)
+    ]
+    for step in zip(*ranks, strict=True):
+        assert len({row for one in step for row in rows(one)}) == 15
+    seen = [len({row for one in rank for row in rows(one)}) for rank in ranks]
+    assert max(seen) - min(seen) <= 6  # whole shards in equal number, the rest divided
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_larger_than_an_epoch_is_refused(tmp_path, workers):
+    shards = write_shards(tmp_path, number=12, per_shard=3)
+    with pytest.raises(DataError) as caught:
+        stream_batches(shards, 1, batch=20, workers=workers)
+    assert "too few triplets to fill a batch" in caught.value.why
+
+
 @pytest.mark.parametrize("per_shard", [4, 100])
 def test_ranks_share_the_triplets_also_where_shards_are_few(tmp_path, per_shard):
     shards = write_shards(tmp_path, number=32, per_shard=per_shard)
     seen = []
     for rank in range(4):
         _, _, fetched = stream_batches(shards, 2, rank=rank, world=4)
-        seen += [q.numpy().tobytes() for f in fetched for q in f.batch.queries]
+        seen += [row for one in fetched for row in rows(one)]
     assert len(set(seen)) == 32
 
 
@@ -95,7 +135,7 @@ def test_held_out_sets_hold_each_image_once_and_all_right_answers():
     triplets = make_triplets(4)
     same_target = type(triplets[1])(**(vars(triplets[1]) | {"target": triplets[0].target}))
     found = hold_out([triplets[0], same_target, *triplets[2:]], most=10)
-    assert found.positives[:2] == [[0, 1], [0, 1]]
+    assert found.positives[:2] == [[0], [0]] and found.repeated == [1]
     assert found.references == [4, 5, 6, 7] and len(found.gallery) == 4
     assert found.candidate(5) == triplets[1].query
     assert len(hold_out(triplets, most=2).queries) == 2

@@ -229,8 +229,10 @@ def test_bad_examples_are_counted_in_the_log_and_stop_at_the_limit(tmp_path):
         train(make_recipe(data=data | {"max_bad": 1}), tmp_path / "strict")
 
 
-def test_a_frozen_backbone_trains_the_fusion_on_kept_embeddings(tmp_path):
-    recipe = make_recipe(model={"freeze_backbone": True})
+def test_a_frozen_backbone_trains_the_fusion_on_kept_embeddings(undisturbed, tmp_path):
+    start = str(undisturbed[0] / "model")
+    model = {"start": start, "backbone": "", "preprocessing": {}, "freeze_backbone": True}
+    recipe = make_recipe(model=model)
     train(recipe, tmp_path)
     first, last = (
         load_checkpoint(p)["model"] for p in (*find_checkpoints(tmp_path / "checkpoints").values(),)

@@ -7,36 +7,64 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lensctl.errors import DataError
 from lensctl.models.interface import Floats, IndexSide, ModelInfo, Preprocessor, QuerySide
 from lensctl.models.tokenizer import is_truncated
 from lensctl.models.vectors import unit
-from lensctl_training.benchmarks.registry import LoadOptions
-from lensctl_training.benchmarks.run import EvalOptions, run_benchmark
+from lensctl_training.benchmarks.benchmark import Benchmark
+from lensctl_training.benchmarks.gallery import missing_images
+from lensctl_training.benchmarks.registry import LoadOptions, load_benchmark
+from lensctl_training.benchmarks.run import EvalOptions, evaluate
 from lensctl_training.data.batches import token_ids
 from lensctl_training.model import TripletEncoder
 from lensctl_training.recipe import ValidationRecipe
 
 
-def validate_benchmarks(encoder: TripletEncoder, recipe: ValidationRecipe) -> dict[str, float]:
-    """`cirr/MEASURE` and `circo/MEASURE` on their validation splits, where folders are given.
+def open_benchmarks(recipe: ValidationRecipe) -> list[Benchmark]:
+    """The validation splits of CIRR and CIRCO, where the recipe gives folders; no image is opened.
 
     Raises:
         DataError: a folder is not the benchmark's, or images are missing.
     """
     places = {"cirr": recipe.cirr, "circo": recipe.circo}
+    reading = LoadOptions(splits=("val",))
+    found = [load_benchmark(name, Path(place), reading) for name, place in places.items() if place]
+    for benchmark in found:
+        missing = missing_images(benchmark.images)
+        if missing:
+            raise DataError(
+                f"{benchmark.name}: {len(missing)} of {len(benchmark.images)} images are missing",
+                why=f"such as {benchmark.images[missing[0]].path}",
+                next_step=f"complete the data, or leave out validation.{benchmark.name}",
+            )
+    return found
+
+
+def measures(benchmarks: Sequence[Benchmark]) -> list[str]:
+    """The names of what `validate_benchmarks` gives; larger is better in all of them."""
+    return [
+        f"{benchmark.name}/{measure.name}"
+        for benchmark in benchmarks
+        for task in benchmark.tasks
+        for measure in task.measures
+    ]
+
+
+def validate_benchmarks(
+    encoder: TripletEncoder, benchmarks: Sequence[Benchmark]
+) -> dict[str, float]:
+    """`cirr/MEASURE` and `circo/MEASURE` of the model. Raises DataError on unreadable images."""
     scores: dict[str, float] = {}
     training = encoder.training
     encoder.eval()
-    for name, folder in places.items():
-        if not folder:
-            continue
+    for benchmark in benchmarks:
         # The vectors of a model in training are of no use to anyone later.
         with tempfile.TemporaryDirectory() as cache:
             options = EvalOptions(Path(cache), quiet=True)
-            reading = LoadOptions(splits=("val",))
-            report = run_benchmark(name, Path(folder), [ModelInMemory(encoder)], reading, options)
+            report = evaluate(benchmark, [ModelInMemory(encoder)], options)
         for task in report.methods[0].tasks:
-            scores |= {f"{name}/{measure}": value for measure, value in task.values.items()}
+            values = task.values.items()
+            scores |= {f"{benchmark.name}/{measure}": value for measure, value in values}
     encoder.train(training)
     return scores
 

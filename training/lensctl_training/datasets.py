@@ -2,10 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from lensctl.errors import DataError, UsageError
+from lensctl.models.weights import encoder_fingerprint
 from lensctl_training.data.batches import BadExampleError, Example, Examples, GlobalOrder
-from lensctl_training.data.embedded import EmbeddedExamples, keep_embeddings
+from lensctl_training.data.embedded import (
+    EmbeddedExamples,
+    are_kept,
+    keep_embeddings,
+    list_files,
+)
 from lensctl_training.data.held_out import HeldOut, hold_out
 from lensctl_training.data.jsonl import JsonlExamples, read_jsonl_triplets, read_rows
 from lensctl_training.data.shards import find_shards, read_triplets
@@ -24,8 +31,16 @@ def open_source(
 
     Raises:
         DataError: there is no data, or too little.
-        UsageError: the recipe names none, or the batch cannot be shared among the processes.
+        UsageError: the recipe names none or two, or the batch cannot be shared among the
+            processes.
     """
+    if recipe.data.train and recipe.data.scenes:
+        raise UsageError(
+            f"the recipe {recipe.name} names two data sets",
+            why=f"data.train is {recipe.data.train}, and data.scenes renders "
+            f"{recipe.data.scenes} triplets",
+            next_step="keep one: add --set data.scenes=0, or leave data.train and DATA out",
+        )
     if recipe.batch.size % group.world:
         raise UsageError(
             f"a batch of {recipe.batch.size} cannot be shared by {group.world} processes",
@@ -104,9 +119,10 @@ def _map_source(
 def _embedded(
     recipe: Recipe, encoder: TripletEncoder, group: Processes, out: Path, problems: Problems
 ) -> EmbeddedExamples:
-    """Kept embeddings, made by the first process where they are not there yet."""
+    """Kept embeddings, made by the first process where there are none of this data and backbone."""
     folder = out / "embeddings"
-    if group.first and not (folder / "texts.npy").is_file():
+    made_of = _made_of(recipe, encoder) if group.first else {}
+    if group.first and not are_kept(folder, made_of):
         examples = _random_access(recipe, encoder, problems)
         everything = (
             _decoded(_all_triplets(_train_path(recipe), problems), encoder, problems)
@@ -114,10 +130,35 @@ def _embedded(
             else _loaded(examples, problems)
         )
         encoder.eval()
-        keep_embeddings(everything, encoder.model, folder)
+        kept = keep_embeddings(everything, encoder.model, folder, made_of)
         encoder.train()
+        if not kept:
+            raise DataError(
+                "the data set has no usable triplets",
+                why="; ".join(problems.lines()),
+                next_step="run `lensctl train check DATA`",
+            )
     group.wait()
     return EmbeddedExamples(folder, recipe.data.scenes_per_group if recipe.data.scenes else 1)
+
+
+def _made_of(recipe: Recipe, encoder: TripletEncoder) -> dict[str, Any]:
+    """What kept embeddings depend on, as plain values."""
+    model, data = encoder.model, recipe.data
+    made_of: dict[str, Any] = {"encoder": encoder_fingerprint(model.config, model.state_dict())}
+    if data.scenes:
+        return made_of | {"scenes": [data.scenes, data.scenes_per_group, recipe.seed]}
+    return made_of | {"data": list_files(_data_files(_train_path(recipe)))}
+
+
+def _data_files(path: Path) -> Iterator[Path]:
+    """The shards, or a JSONL file and the images of every line that can be used."""
+    if not is_jsonl(path):
+        yield from find_shards(path)
+        return
+    yield path
+    for row in read_rows(path, Problems()):
+        yield from (row.query, row.target)
 
 
 def _all_triplets(path: Path, problems: Problems) -> Iterator[Triplet]:

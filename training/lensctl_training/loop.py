@@ -1,18 +1,19 @@
 """The training loop: batch -> vectors -> loss -> gradients -> step, and what happens in between."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from lensctl.errors import TrainingError
+from lensctl.errors import LensctlError, TrainingError, UsageError
 from lensctl_training import checkpoint
 from lensctl_training.data.batches import Batch, Fetched
 from lensctl_training.data.held_out import HeldOut
@@ -24,8 +25,11 @@ from lensctl_training.log import RunLog
 from lensctl_training.loss import Temperature, Vectors, contrastive_loss
 from lensctl_training.model import TripletEncoder
 from lensctl_training.optimiser import clip
-from lensctl_training.recipe import Recipe
-from lensctl_training.validation import Validated, validate
+from lensctl_training.recipe import Recipe, ValidationRecipe
+from lensctl_training.validation import METRICS, Validated, validate
+
+if TYPE_CHECKING:
+    from lensctl_training.benchmarks.benchmark import Benchmark
 
 
 @dataclass
@@ -37,12 +41,14 @@ class Progress:
         scores: step -> the validation metric at it.
         bad_losses: steps in a row whose loss was not finite.
         skipped: all steps whose loss was not finite.
+        metric: the name of what `scores` are; larger is better.
     """
 
     step: int = 0
     scores: dict[int, float] = field(default_factory=dict)
     bad_losses: int = 0
     skipped: int = 0
+    metric: str = ""
 
     def best_steps(self, number: int) -> list[int]:
         """The steps with the best scores, best first; of equals the earlier."""
@@ -73,6 +79,7 @@ class Trainer:
     problems: Problems
     progress: Progress = field(default_factory=Progress)
     validated: Validated | None = None
+    benchmarks: "list[Benchmark]" = field(default_factory=list)
 
     @property
     def checkpoints(self) -> Path:
@@ -83,6 +90,12 @@ class Trainer:
     def sharded(self) -> bool:
         """Whether every process holds a part of the weights only."""
         return self.recipe.machine.sharding == "fsdp" and self.group.world > 1
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is anything to try the model on."""
+        wanted = self.recipe.validation
+        return self.held_out is not None or bool(wanted.cirr or wanted.circo)
 
     @property
     def trained(self) -> nn.Module:
@@ -97,8 +110,11 @@ class Trainer:
 
         Raises:
             TrainingError: too many losses in a row were not finite.
-            DataError: more examples were bad than the recipe allows.
+            DataError: more examples were bad than the recipe allows; before the first step also
+                where a benchmark to validate on is not whole.
+            UsageError: before the first step, where validation does not give the metric.
         """
+        self._open_validation()
         log = RunLog(self.out, self.progress.step) if self.group.first else None
         batches = self.source.start(data_state)
         with StopRequest() as stop, self._bar() as bar:
@@ -112,18 +128,23 @@ class Trainer:
         self, batches: Iterator[Fetched], stop: StopRequest, bar: "tqdm[Any]", log: RunLog | None
     ) -> int:
         recipe, progress = self.recipe, self.progress
+        if progress.step and self._awaits_validation():
+            # The run was cut short by its validation, or goes on with another metric.
+            self._validate(log)
+            self.save()
         while not self._is_done():
             record = self._step(next(batches))
             if log is not None:
                 log.write(progress.step, "train", record)
             bar.update()
             bar.set_postfix(loss=record["loss"], tau=record["tau"], refresh=False)
-            is_best = False
-            if self._is_due(recipe.validation.every) and self.held_out is not None:
+            validating = self._awaits_validation()
+            if validating:
+                # A validation that fails must not take the steps since the last checkpoint along.
+                self.save()
                 self._validate(log)
-                is_best = progress.step in progress.best_steps(recipe.saving.keep_best)
             asked = self.group.any(stop.signal != 0)
-            if asked or is_best or self._is_done() or self._is_due(recipe.saving.every):
+            if asked or validating or self._is_done() or self._is_due(recipe.saving.every):
                 self.save()
             if asked:
                 return max(self.group.gather(stop.signal))
@@ -131,6 +152,11 @@ class Trainer:
 
     def _is_due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.recipe.optimiser.steps
+
+    def _awaits_validation(self) -> bool:
+        """Whether this step is one to validate at, and has not been."""
+        due = self.validates and self._is_due(self.recipe.validation.every)
+        return due and self.progress.step not in self.progress.scores
 
     def _is_done(self) -> bool:
         """All steps made, or nothing gained for too long."""
@@ -212,34 +238,64 @@ class Trainer:
                 "with --resume",
             )
 
-    def _validate(self, log: RunLog | None) -> None:
-        """Try the model; every process learns the score, as all decide on early stopping."""
-        assert self.held_out is not None
-        metrics: dict[str, float] = {}
+    def _open_validation(self) -> None:
+        """Read the benchmarks and check the metric, before any step is made that could be lost.
+
+        Only the processes that validate need the benchmarks' folders; all hear of a failure.
+        """
+        wanted = self.recipe.validation
+        refusal: LensctlError | None = None
         if self.group.first or self.sharded:
-            self.validated = validate(self.encoder, self.held_out)
-            metrics = self.validated.metrics | self._benchmarks()
-        metrics = self.group.gather(metrics)[0]
-        wanted = self.recipe.validation.metric
-        if wanted not in metrics:
-            raise TrainingError(
-                f"there is no metric {wanted!r}",
-                why=f"validation gives {', '.join(metrics)}",
+            try:
+                self._read_benchmarks(wanted)
+            except LensctlError as error:
+                refusal = error
+        for heard in self.group.gather(refusal):
+            if heard is not None:
+                raise heard
+        self.progress.metric = wanted.metric
+        asks = wanted.patience or wanted.metric != ValidationRecipe().metric
+        if asks and not self.validates and self.group.first:
+            said = "validation.patience and validation.metric do nothing: there is nothing to "
+            said += "validate on; set data.validation, validation.cirr or validation.circo"
+            tqdm.write(said, file=sys.stderr)
+
+    def _read_benchmarks(self, wanted: ValidationRecipe) -> None:
+        """Open what the recipe names. Raises UsageError where that does not give the metric."""
+        allowed = list(METRICS) if self.held_out is not None else []
+        if wanted.cirr or wanted.circo:
+            from lensctl_training.benchmark_validation import measures, open_benchmarks
+
+            self.benchmarks = open_benchmarks(wanted)
+            allowed += measures(self.benchmarks)
+        if allowed and wanted.metric not in allowed:
+            raise UsageError(
+                f"validation.metric {wanted.metric!r} cannot choose a checkpoint",
+                why=f"of what this run validates on, {', '.join(allowed)} can: larger is better",
                 next_step="set validation.metric to one of these",
             )
-        self.progress.scores[self.progress.step] = metrics[wanted]
-        if log is not None and self.validated is not None:
-            log.write(
-                self.progress.step, "validation", metrics | {"by_kind": self.validated.by_kind}
-            )
 
-    def _benchmarks(self) -> dict[str, float]:
+    def _validate(self, log: RunLog | None) -> None:
+        """Try the model; every process learns the score, as all decide on early stopping."""
+        metrics: dict[str, float] = {}
+        by_kind: dict[str, float] = {}
+        if self.group.first or self.sharded:
+            if self.held_out is not None:
+                self.validated = validate(self.encoder, self.held_out)
+                metrics, by_kind = self.validated.metrics, self.validated.by_kind
+            metrics = metrics | self._try_benchmarks()
+        metrics = self.group.gather(metrics)[0]
+        self.progress.scores[self.progress.step] = metrics[self.recipe.validation.metric]
+        if log is not None:
+            log.write(self.progress.step, "validation", metrics | {"by_kind": by_kind})
+
+    def _try_benchmarks(self) -> dict[str, float]:
         """CIRR and CIRCO validation, where the recipe names their folders."""
-        if not (self.recipe.validation.cirr or self.recipe.validation.circo):
+        if not self.benchmarks:
             return {}
         from lensctl_training.benchmark_validation import validate_benchmarks
 
-        return validate_benchmarks(self.encoder, self.recipe.validation)
+        return validate_benchmarks(self.encoder, self.benchmarks)
 
     def save(self) -> None:
         """A checkpoint of this step; those that are neither last nor among the best go."""
@@ -276,6 +332,9 @@ class Trainer:
         self.temperature.load_state_dict(state["temperature"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])
+        if self.progress.metric != self.recipe.validation.metric:
+            # Scores of two metrics cannot be compared: what was best by the other is forgotten.
+            self.progress.scores.clear()
         for reason, where in state["problems"]:
             self.problems.add(reason, where)
         everyone = state["processes"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lensctl.models.interface import Floats
 from lensctl.models.preprocessing import Preprocessing
-from lensctl_training.benchmarks.triplets import evaluate_triplets
+from lensctl_training.benchmarks.triplets import CUTOFFS, evaluate_triplets
 from lensctl_training.data.batches import Batch, token_ids
 from lensctl_training.data.held_out import HeldOut, Image
 from lensctl_training.data.stream import decode_image
@@ -18,6 +18,8 @@ from lensctl_training.model import TripletEncoder
 from lensctl_training.scenes.examples import scene_pixels
 
 BATCH = 256
+METRICS = (*(f"recall@{k}" for k in CUTOFFS), "mrr")
+"""What can choose a checkpoint: of these, larger is better."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,14 @@ def validate(encoder: TripletEncoder, held_out: HeldOut) -> Validated:
         targets,
         gallery,
         positives=held_out.positives,
+        exclude=[held_out.repeated] * len(queries),
         references=held_out.references,
     )
     candidates = np.concatenate([targets, gallery])
-    best = np.stack([np.argsort(-(candidates @ query), kind="stable")[:5] for query in queries])
+    ranked = np.delete(np.arange(len(candidates)), held_out.repeated)
+    best = np.stack(
+        [ranked[np.argsort(-(candidates[ranked] @ q), kind="stable")[:5]] for q in queries]
+    )
     return Validated(metrics, _by_kind(held_out, best), best)
 
 

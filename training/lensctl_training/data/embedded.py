@@ -2,10 +2,15 @@
 
 With the backbone frozen, every step would compute the same embeddings again. Kept as three
 matrices they make a step of the fusion a few milliseconds, and need 2 KB per vector at width 512.
+Beside them stands what they were made of: of other data or another backbone they are made anew.
 """
 
-from collections.abc import Iterable
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +21,7 @@ from lensctl_training.batching import in_batches
 from lensctl_training.data.batches import Example, collate
 
 NAMES = ("queries", "targets", "texts")
+KEY = "made_of.json"
 
 
 class EmbeddedExamples:
@@ -40,21 +46,69 @@ class EmbeddedExamples:
         )
 
 
+def list_files(paths: Iterable[Path]) -> dict[str, Any]:
+    """What tells a set of files from another or a changed one: a hash of sizes and times.
+
+    A missing file counts as such; the files' place does not count, a data set may be moved.
+    """
+    digest, number = hashlib.sha256(), 0
+    for path in paths:
+        number += 1
+        try:
+            found = path.stat()
+            said = [path.name, found.st_size, found.st_mtime_ns]
+        except OSError:
+            said = [path.name, None, None]
+        digest.update(json.dumps(said).encode())
+    return {"files": number, "listing": digest.hexdigest()}
+
+
+def are_kept(folder: Path, made_of: Mapping[str, Any]) -> bool:
+    """Whether the folder holds whole matrices made of just this."""
+    try:
+        if json.loads((folder / KEY).read_text(encoding="utf-8")) != made_of:
+            return False
+        kept = EmbeddedExamples(folder)
+    except (OSError, ValueError, EOFError):
+        # What numpy and json raise on a file that is missing, cut short, or something else.
+        return False
+    return len(kept.queries) == len(kept.targets) == len(kept.texts)
+
+
 def keep_embeddings(
-    examples: Iterable[Example], model: MagicLens, folder: Path, batch: int = 64
+    examples: Iterable[Example],
+    model: MagicLens,
+    folder: Path,
+    made_of: Mapping[str, Any],
+    batch: int = 64,
 ) -> int:
-    """Embed all examples into `folder`; it holds the matrices once all are there.
+    """Embed all examples into `folder`, which replaces any such folder once all are there.
 
     Args:
         examples: read once, in order.
         model: its backbone, on any device.
-        folder: made where it is missing.
+        folder: made; what is written until the end lies in a folder beside it.
+        made_of: plain values that tell these embeddings from others; kept for `are_kept`.
         batch: examples at a time.
 
     Returns:
         How many there were.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        count = _embed(examples, model, unfinished, batch)
+        (unfinished / KEY).write_text(json.dumps(made_of), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return count
+
+
+def _embed(examples: Iterable[Example], model: MagicLens, folder: Path, batch: int) -> int:
     device = next(model.parameters()).device
     count = 0
     files = {name: (folder / f"{name}.raw").open("wb") for name in NAMES}

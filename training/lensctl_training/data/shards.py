@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,7 +22,7 @@ from typing import IO, Any, Self
 import webdataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from lensctl.errors import DataError
+from lensctl.errors import DataError, StorageError
 from lensctl_training.data.triplet import Problems, Triplet
 
 _KEY = re.compile(r"[^./\\\s]{1,80}")
@@ -71,9 +72,11 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._finish()
-        else:
+        try:
+            if kind is None:
+                with _telling(self.folder):
+                    self._finish()
+        finally:
             self._abandon()
 
     def write(self, triplet: Triplet) -> None:
@@ -81,15 +84,17 @@ class ShardWriter:
 
         Raises:
             DataError: the key or instruction cannot be stored, or an image is not JPEG.
+            StorageError: the disk is full, or the rights are missing.
         """
         _refuse_unstorable(triplet)
-        if self._file is None:
-            self._begin()
-        self._bytes += self._tar.write(_as_sample(triplet))
-        self._count += 1
-        self.written += 1
-        if self._count >= self.max_count or self._bytes >= self.max_bytes:
-            self._finish()
+        with _telling(self.folder):
+            if self._file is None:
+                self._begin()
+            self._bytes += self._tar.write(_as_sample(triplet))
+            self._count += 1
+            self.written += 1
+            if self._count >= self.max_count or self._bytes >= self.max_bytes:
+                self._finish()
 
     @property
     def _path(self) -> Path:
@@ -118,11 +123,32 @@ class ShardWriter:
         self._index += 1
 
     def _abandon(self) -> None:
-        if self._file is not None:
-            self._tar.close()
-            self._file.close()
+        """Remove the shard that is being written, if there is one."""
+        if self._file is None:
+            return
+        try:
+            # On a full disk both fail again as they flush; the error that led here is the one to
+            # tell, and what was written must not keep the disk full.
+            with suppress(OSError):
+                self._tar.close()
+            with suppress(OSError):
+                self._file.close()
+        finally:
             self._temporary.unlink(missing_ok=True)
             self._file = None
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """An error of the system while a shard is written, as one that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write shards into {folder}",
+            why=error.strerror or str(error),
+            next_step="free some space there, or choose another folder, and run the command again",
+        ) from error
 
 
 def _first_free_index(folder: Path, prefix: str) -> int:
@@ -174,8 +200,10 @@ def find_shards(data: Path | Sequence[Path]) -> list[Path]:
     missing = [shard for shard in shards if not shard.is_file()]
     if missing or not shards:
         raise DataError(
-            f"no shard at {missing[0] if missing else places}",
-            why="a data set is a folder of .tar files, or a .jsonl file",
+            f"there is no {missing[0]}"
+            if missing
+            else f"there are no shards in {', '.join(map(str, places))}",
+            why="a data set is a folder with .tar files of triplets, or a .jsonl file",
             next_step="run `lensctl train import --help` to make shards",
         )
     return shards

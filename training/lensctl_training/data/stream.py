@@ -22,21 +22,27 @@ MAX_PIXELS = 100_000_000
 """An image larger than this in a training set is a mistake or an attack."""
 MOST_PENDING = 10_000
 """Bad examples while one batch is made, after which a data set is given up."""
+MOST_FRUITLESS = 20
+"""Epochs in a row in which the shards that fell to a worker filled no batch, likewise."""
 
 
 class ShardStream(IterableDataset[Fetched]):
     """Batches of one training process from shards, decoded by DataLoader workers.
 
-    Every (process, worker) reads its own shards, in an order that depends on seed and epoch
-    alone; where there are fewer shards than readers, each takes every n-th triplet of all shards
-    instead. The position of a reader is the number of triplets that it has taken from its
+    A process owns the same triplets in every epoch: as many whole shards as every other process,
+    and its n-th part of the shards that are left over. So processes that reach the end of their
+    epochs at different steps still never show the same triplet in one step. In every epoch the
+    workers of a process divide its shards anew; where there are fewer than workers, each takes
+    every n-th triplet. The order depends on the seed, the epoch and the reader alone. The triplets
+    that fill no batch at the end of a worker's epoch wait for another one, so that no batch holds
+    one twice. The position of a worker is the number of triplets that it has taken from its
     shuffled stream; to go on it skips as many, without decoding them.
 
     Args:
         shards: the same list in every process.
         preprocessing: what the model reads.
         context_length: of the model's text tower.
-        batch: triplets of this process per step.
+        batch: triplets of this process per step; a worker's epoch has to fill one.
         seed: of shard order and shuffling.
         shuffle_buffer: triplets kept to choose from.
         negatives: hard negatives per triplet.
@@ -80,57 +86,87 @@ class ShardStream(IterableDataset[Fetched]):
         return self._batches(worker, workers, position)
 
     def _batches(self, worker: int, workers: int, position: int) -> Iterator[Fetched]:
-        """Batches for ever; one without a batch where a whole epoch had no usable example."""
-        reader, readers = self.rank * workers + worker, self.world * workers
+        """Batches for ever; one without a batch where a whole epoch could not fill any."""
         problems: list[tuple[str, str]] = []
         examples: list[Example] = []
-        number = 0
+        number = fruitless = 0
+        # With whole shards a worker may get the short one this time and a long one the next.
+        most_fruitless = MOST_FRUITLESS if 1 < workers <= len(self._own_shards()) else 1
         for epoch in count():
-            usable = False
-            for triplet in self._shuffled(epoch, reader, readers, problems):
+            made = False
+            for triplet in self._shuffled(epoch, worker, workers, problems):
                 number += 1
                 if number <= position:
-                    usable = True
+                    # Positions are taken after a batch, so this epoch has had one.
+                    made = True
                     continue
                 try:
                     examples.append(decode_triplet(triplet, self.preprocessing, self.negatives))
-                    usable = True
                 except BadExampleError as bad:
                     problems.append((bad.reason, bad.where))
                 if len(examples) == self.batch:
                     batch = collate(examples, self.context_length)
                     yield Fetched(batch, fingerprint(batch), number, problems.copy())
+                    made = True
                     examples.clear()
                     problems.clear()
                 elif len(problems) > MOST_PENDING:
                     yield Fetched(None, "", number, problems)
                     return
-            if not usable:
+            fruitless = 0 if made else fruitless + 1
+            if fruitless == most_fruitless:
+                if examples:
+                    said = f"{len(examples)} for one reader, which needs {self.batch}"
+                    problems.append(("too few triplets to fill a batch", said))
                 yield Fetched(None, "", number, problems)
                 return
+            examples.clear()
 
     def _shuffled(
-        self, epoch: int, reader: int, readers: int, problems: list[tuple[str, str]]
+        self, epoch: int, worker: int, workers: int, problems: list[tuple[str, str]]
     ) -> Iterator[Triplet]:
-        """This reader's triplets of one epoch."""
+        """A worker's triplets of one epoch."""
+        reader = self.rank * workers + worker
         generator = random.Random(f"{self.seed}/{epoch}/{reader}")
         mix = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=generator)
-        yield from mix(self._one_epoch(epoch, reader, readers, problems))
+        yield from mix(self._one_epoch(epoch, worker, workers, problems))
 
     def _one_epoch(
-        self, epoch: int, reader: int, readers: int, problems: list[tuple[str, str]]
+        self, epoch: int, worker: int, workers: int, problems: list[tuple[str, str]]
     ) -> Iterator[Triplet]:
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards))
-        whole_shards = len(self.shards) >= readers
-        taken = order[reader::readers] if whole_shards else order
+        own = self._own_shards()
+        order = np.random.default_rng((self.seed, epoch, self.rank)).permutation(len(own))
+        whole_shards = len(own) >= workers
+        taken = order[worker::workers] if whole_shards else order
         number = 0
-        for shard in taken:
+        for place in taken:
+            shard, owner = own[place]
             found = Problems()
-            for triplet in read_shard(self.shards[shard], found):
+            for index, triplet in enumerate(read_shard(shard, found)):
+                if owner is not None and index % self.world != owner:
+                    continue
                 number += 1
-                if whole_shards or number % readers == reader:
+                if whole_shards or number % workers == worker:
                     yield triplet
             problems.extend(found.listed())
+
+    def _own_shards(self) -> list[tuple[Path, int | None]]:
+        """This process's shards, in every epoch the same.
+
+        Beside each stands None, or of a shard that all processes share the remainder, modulo
+        their number, of the places that are this one's.
+        """
+        order = np.random.default_rng(self.seed).permutation(len(self.shards))
+        shared = len(order) % self.world
+        whole, rest = order[shared:], order[:shared]
+        # Another remainder in every shard, so that shards of a triplet or two serve all.
+        return [
+            *((self.shards[shard], None) for shard in whole[self.rank :: self.world]),
+            *(
+                (self.shards[shard], (self.rank + place) % self.world)
+                for place, shard in enumerate(rest)
+            ),
+        ]
 
 
 def decode_triplet(triplet: Triplet, preprocessing: Preprocessing, negatives: int = 0) -> Example:
