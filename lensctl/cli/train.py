@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
-from lensctl.errors import DependencyError, UsageError
+from lensctl.errors import DependencyError, LensctlError, UsageError
 
 
 class _RunByDefault(TyperGroup):
@@ -29,7 +29,7 @@ train_app = typer.Typer(
 
     RECIPE is a shipped recipe (smoke, scenes, mini, magiclens-base, magiclens-large, coca-base,
     coca-large) or a .toml file; DATA is a folder of shards or a .jsonl file. Options: lensctl
-    train run --help. A first look, 5 minutes on two cores: lensctl train smoke --out /tmp/smoke""",
+    train run --help. A first look, 5 minutes on two cores: lensctl train smoke --out smoke""",
 )
 import_app = typer.Typer(
     name="import",
@@ -85,8 +85,10 @@ def run(
     _require_training()
     from lensctl_training.recipe import read_recipe, recipe_from_dict
 
-    chosen = [*(settings or []), *([f"data.train={str(data)!r}"] if data else [])]
-    values = read_recipe(recipe, chosen)
+    # DATA replaces a recipe's scenes; they come back only where --set asks for both, an error.
+    values = read_recipe(recipe, [*(["data.scenes=0"] if data else []), *(settings or [])])
+    if data and isinstance(values["data"], dict):
+        values["data"]["train"] = str(data)
     if values.get("trains") == "mini":
         return _train_mini(values, out, resume=resume)
     loaded = recipe_from_dict(values)
@@ -97,9 +99,17 @@ def run(
         arguments += ["--resume"] * resume
         arguments += [part for setting in settings or [] for part in ("--set", setting)]
         raise typer.Exit(launch(nproc, arguments))
+    from lensctl_training.distributed import end_with_parent, tell_parent
+
+    end_with_parent()
     from lensctl_training.train import train
 
-    outcome = train(loaded, out, resume=resume)
+    try:
+        outcome = train(loaded, out, resume=resume)
+    except LensctlError as error:
+        if tell_parent(error):
+            raise typer.Exit(error.exit_code) from error
+        raise
     if outcome.stopped_by:
         note(f"saved at step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.stopped_by)
@@ -114,7 +124,9 @@ def _train_mini(values: dict[str, Any], out: Path, *, resume: bool) -> None:
     from lensctl_training.mini.pipeline import lens_recipe, train_lens
 
     model = train_lens(lens_recipe(values), out, resume=resume)
-    note(f"lens, fusion and card: {model}; they are what lensctl/models/mini/data ships")
+    note(
+        f"text tower, lens, fusion and card: {model}; they are what lensctl/models/mini/data ships"
+    )
 
 
 def _show(metrics: dict[str, float]) -> None:

@@ -65,5 +65,33 @@ def test_import_writes_shards_and_never_mixes_two_imports(tmp_path):
 
 
 def test_check_of_a_missing_set_is_a_data_error(tmp_path):
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=f"there is no {tmp_path}/none$"):
         call("check", tmp_path / "none")
+    (tmp_path / "imgs").mkdir()
+    with pytest.raises(DataError, match=f"there are no shards in {tmp_path}/imgs$") as caught:
+        call("check", tmp_path / "imgs")
+    assert ".tar" in caught.value.why and ".jsonl" in caught.value.why
+
+
+@pytest.mark.parametrize("name", ["none", 'it\'s "none"'])
+def test_data_replaces_the_scenes_of_a_recipe(tmp_path, name):
+    """They were rendered all the same, and DATA, a misspelt one too, was never looked at."""
+    with pytest.raises(DataError) as caught:
+        call("smoke", tmp_path / name, "--out", tmp_path / "out", "--set", "machine.device=cpu")
+    assert caught.value.what == f"there is no {tmp_path / name}"
+    with pytest.raises(UsageError) as wrong:
+        call("smoke", tmp_path / name, "--out", tmp_path / "out", "--set", "data=3")
+    assert "data" in wrong.value.why
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:7"])
+def test_a_device_that_is_not_there_is_an_error_that_names_it(tmp_path, device):
+    with pytest.raises(UsageError, match=f"there is no device {device}") as caught:
+        call("smoke", "--out", tmp_path, "--set", f"machine.device={device}")
+    assert "machine.device" in caught.value.next_step
+
+
+def test_one_gpu_is_not_for_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="for a single process"):
+        call("smoke", "--out", tmp_path, "--set", "machine.device=cuda:0")

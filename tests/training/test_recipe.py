@@ -8,8 +8,16 @@ import torch
 from lensctl.errors import UsageError
 from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.model import build_model
-from lensctl_training.recipe import Recipe, load_recipe, recipe_from_dict, shipped_recipes
+from lensctl_training.recipe import (
+    _LEAST,
+    Recipe,
+    _numbers,
+    load_recipe,
+    recipe_from_dict,
+    shipped_recipes,
+)
 
+HARD = "data.hard_negatives=2"
 NAMES = ["coca-base", "coca-large", "magiclens-base", "magiclens-large", "scenes", "smoke"]
 
 
@@ -62,6 +70,32 @@ def test_a_recipe_survives_its_plain_values():
         ("batch.size=130", "multiple of data.scenes_per_group"),
         ("optimiser.warmup=999999", "within the steps"),
         ("saving.keep_best=0", "it is exported"),
+        # Settings that would turn training into nonsense without a word.
+        ("optimiser.clip_norm=-1", "optimiser.clip_norm must be at least 0, not -1"),
+        ("optimiser.weight_decay=-1", "optimiser.weight_decay must be at least 0"),
+        ("optimiser.rate=nan", "optimiser.rate must be a finite number"),
+        ("optimiser.rate=inf", "optimiser.rate must be a finite number"),
+        ("optimiser.clip_norm=nan", "optimiser.clip_norm must be a finite number"),
+        ("optimiser.beta1=2", "optimiser.beta1 must be below 1"),
+        ("optimiser.beta2=-0.1", "optimiser.beta2 must be at least 0"),
+        ("data.hard_negatives=-1", "data.hard_negatives must be at least 0"),
+        ("model.freeze_backbone=true", "model.freeze_backbone needs model.start"),
+        # Settings that ended in a traceback.
+        ("loss.temperature=2", "loss.temperature must be above zero and within"),
+        ("loss.temperature=nan", "loss.temperature must be a finite number"),
+        ("loss.lowest_temperature=0", "loss.temperature must be above zero and within"),
+        ("data.workers=-1", "data.workers must be at least 0"),
+        ("data.scenes=-1", "data.scenes must be at least 0"),
+        ("data.scenes=3", "data.scenes must fill a batch"),
+        ("data.held_out_scenes=0", "data.held_out_scenes must be at least 1"),
+        ("data.max_bad=-1", "data.max_bad must be at least 0"),
+        ("machine.device=foo", "machine.device must be auto, cpu, cuda or mps, not 'foo'"),
+        ("machine.device=meta", "machine.device must be"),
+        ("machine.threads=-2", "machine.threads must be at least 0"),
+        ("machine.threads=99999999999", "machine.threads must be below"),
+        ("seed=-1", "seed must be at least 0"),
+        ("seed=99999999999999999999", "seed must be below"),
+        ("max_bad_losses=-1", "max_bad_losses must be at least 0"),
         ("batch", "write it as table.name=value"),
         ("name.x=1", "name is not a table"),
     ],
@@ -69,7 +103,27 @@ def test_a_recipe_survives_its_plain_values():
 def test_a_wrong_setting_is_an_error_that_names_it(override, said):
     with pytest.raises(UsageError) as caught:
         load_recipe("smoke", [override])
-    assert said in caught.value.why
+    assert said in caught.value.why and "docs/recipe.md" in caught.value.next_step
+
+
+def test_a_loss_without_negatives_is_refused_in_whatever_way_they_are_turned_off():
+    """Hard negatives that the data does not have are none: the loss would be 0 at every step."""
+    off = ["loss.query_negatives=false", "loss.in_batch_negatives=false"]
+    for rest in ([], ["loss.hard_negatives=false"], ["loss.hard_negatives=false", HARD]):
+        with pytest.raises(UsageError) as caught:
+            load_recipe("smoke", [*off, *rest])
+        assert "loss.query_negatives" in caught.value.why
+    assert not load_recipe("smoke", [*off, HARD]).loss.in_batch_negatives
+
+
+def test_every_number_has_bounds_or_a_reason_of_its_own():
+    """A number that is added to a recipe is also added to its checks."""
+    own = {"model.layers", "model.heads", "batch.size", "optimiser.rate", "optimiser.warmup"}
+    own |= {
+        "saving.keep_best",
+        *(f"loss.{kind}temperature" for kind in ("", "lowest_", "highest_")),
+    }
+    assert {name for name, _ in _numbers(Recipe("x"))} == _LEAST.keys() | own
 
 
 def test_an_unknown_recipe_and_broken_toml(tmp_path):
@@ -79,6 +133,10 @@ def test_an_unknown_recipe_and_broken_toml(tmp_path):
     (tmp_path / "x.toml").write_text("a = [")
     with pytest.raises(UsageError):
         load_recipe(str(tmp_path / "x.toml"))
+    (tmp_path / "latin.toml").write_bytes('about = "Gr\u00fc\u00dfe"'.encode("latin-1"))
+    with pytest.raises(UsageError) as caught:
+        load_recipe(str(tmp_path / "latin.toml"))
+    assert "latin.toml is no UTF-8 text" in caught.value.why
 
 
 IN_PROSE = {"name": "the file's name", "licence": "unknown", "model.preprocessing": "squash to 224"}

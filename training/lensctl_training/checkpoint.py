@@ -9,6 +9,7 @@ They are read with torch's restricted unpickler: a checkpoint from elsewhere can
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from lensctl.errors import CheckpointError
+from lensctl.errors import CheckpointError, StorageError
 from lensctl_training.gradcache import RandomState
 
 FORMAT = 1
@@ -96,14 +97,42 @@ def restore_random_state(saved: dict[str, Any]) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write, flush to the disk, rename: a power cut leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write, flush to the disk, rename: a power cut leaves the old file or the new one.
+
+    Raises:
+        StorageError: the disk is full, or the rights are missing; nothing is left of the new file.
+    """
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except Exception as error:
+        _unlink(temporary)
+        cause = _cause_on_disk(error)
+        if cause is None:
+            raise
+        raise StorageError(
+            f"cannot write a checkpoint into {path.parent}",
+            why=cause.strerror or str(cause),
+            next_step="free some space there, then go on with --resume from the last checkpoint",
+        ) from error
+
+
+def _unlink(temporary: Path) -> None:
+    """What was written of it would keep a full disk full."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def _cause_on_disk(error: BaseException | None) -> OSError | None:
+    """The error of the system behind one of torch's, which raises RuntimeError as it closes."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,17 +1,21 @@
 """Several processes as one: torch's own engine, and a launcher for one machine.
 
 Under torchrun the usual variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) are
-set already; `launch` sets them for `--nproc N`.
+set already; `launch` sets them for `--nproc N`. What it starts ends with it, and tells it errors,
+which it prints once.
 """
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,7 +24,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lensctl.errors import UsageError
+from lensctl.errors import LensctlError, UsageError
+
+_PARENT, _ERRORS = "LENSCTL_TRAIN_PARENT", "LENSCTL_TRAIN_ERRORS"
+"""For the processes of `launch`: who started them, and the folder where they leave errors."""
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,15 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
+    def refuse_together(self, refused: LensctlError | None) -> None:
+        """Raise the first process's error in every process, where it has one.
+
+        One that failed alone would leave the others with a lost connection to complain about.
+        """
+        refused = self.gather(refused)[0]
+        if refused is not None:
+            raise refused
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
@@ -94,18 +111,37 @@ def processes(device: str) -> "Any":
 
 
 def _choose_device(name: str) -> torch.device:
+    """The device that a recipe names, or the local rank's own. Raises UsageError: it is absent."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", local)
+            return _existing(torch.device("cuda", local))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda":
-        if not torch.cuda.is_available():
-            raise UsageError(
-                "no CUDA device was found", next_step="set machine.device to auto or cpu"
-            )
-        return torch.device("cuda", local)
-    return torch.device(name)
+    chosen = torch.device(name)
+    if chosen.type != "cuda":
+        return _existing(chosen)
+    if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"machine.device={name} is one GPU, for a single process",
+            why="each of several processes takes a GPU of its own",
+            next_step="set machine.device to cuda, and CUDA_VISIBLE_DEVICES to the GPUs to use",
+        )
+    return _existing(torch.device("cuda", local if chosen.index is None else chosen.index))
+
+
+def _existing(device: torch.device) -> torch.device:
+    there = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+    }[device.type]()
+    if (device.index or 0) < there:
+        return device
+    raise UsageError(
+        f"there is no device {device} for this process",
+        why=f"torch finds {there} of the kind {device.type}, counted from 0",
+        next_step="set machine.device to auto or cpu, or start fewer processes",
+    )
 
 
 @dataclass
@@ -161,7 +197,8 @@ def _shard(module: nn.Module, group: Processes) -> Callable[[], AbstractContextM
 def launch(number: int, arguments: Sequence[str]) -> int:
     """Run `python -m lensctl ARGUMENTS` in several processes on this machine.
 
-    SIGINT and SIGTERM are passed on. When one process fails the others are ended.
+    SIGINT and SIGTERM are passed on. When one process fails the others are ended, and what went
+    wrong is printed once.
 
     Returns:
         The first exit status that is not 0, or 0.
@@ -174,22 +211,61 @@ def launch(number: int, arguments: Sequence[str]) -> int:
     common["OMP_NUM_THREADS"] = os.environ.get(
         "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number))
     )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-m", "lensctl", *arguments],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(number)
-    ]
-    old = {
-        name: signal.signal(name, lambda number, _: _send(children, number))
-        for name in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        return _wait(children)
-    finally:
-        for name, handler in old.items():
-            signal.signal(name, handler)
+    common[_PARENT] = str(os.getpid())
+    with tempfile.TemporaryDirectory(prefix="lensctl-train-") as errors:
+        common[_ERRORS] = errors
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-m", "lensctl", *arguments],
+                env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            )
+            for rank in range(number)
+        ]
+        old = {
+            name: signal.signal(name, lambda number, _: _send(children, number))
+            for name in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            status = _wait(children)
+        finally:
+            for name, handler in old.items():
+                signal.signal(name, handler)
+        told = sorted(Path(errors).glob("*.txt"))
+        if told:
+            # The first to fail ends the others: most say the same, or nothing.
+            print(told[0].read_text(encoding="utf-8"), file=sys.stderr)
+        return status
+
+
+def end_with_parent() -> None:
+    """In a process of `launch`: be killed when the launcher is, be it by SIGKILL.
+
+    Only Linux can do this; elsewhere such processes go on to their end.
+    """
+    parent = os.environ.get(_PARENT)
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != int(parent):
+        # It was gone before we asked, and no signal will come.
+        os._exit(128 + signal.SIGKILL)
+
+
+def tell_parent(error: LensctlError) -> bool:
+    """In a process of `launch`: leave the error for the launcher to print.
+
+    Returns:
+        Whether there is one that will.
+    """
+    folder = os.environ.get(_ERRORS)
+    if folder is None or not Path(folder).is_dir():
+        return False
+    # Its name appears once it is whole: this process may be killed at any moment.
+    path = Path(folder) / f"{int(os.environ['RANK']):06d}.txt"
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(error.lines()), encoding="utf-8", errors="backslashreplace")
+    part.replace(path)
+    return True
 
 
 def _send(children: Sequence["subprocess.Popen[bytes]"], number: int) -> None:

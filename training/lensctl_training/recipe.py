@@ -5,10 +5,12 @@ misspelt setting never goes unnoticed. `--set table.name=value` replaces single 
 """
 
 import dataclasses
+import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +22,37 @@ from lensctl_training.loss import LossOptions
 T = TypeVar("T")
 
 QueryFrom = Literal["both", "image", "text"]
+
+_LEAST = {
+    "seed": 0,
+    "max_bad_losses": 0,
+    "data.scenes": 0,
+    "data.scenes_per_group": 1,
+    "data.held_out_scenes": 1,
+    "data.workers": 0,
+    "data.shuffle_buffer": 1,
+    "data.hard_negatives": 0,
+    "data.max_bad": 0,
+    "data.max_validation": 1,
+    "batch.chunk": 0,
+    "optimiser.backbone_rate": 0,
+    "optimiser.weight_decay": 0,
+    "optimiser.beta1": 0,
+    "optimiser.beta2": 0,
+    "optimiser.clip_norm": 0,
+    "optimiser.steps": 1,
+    "machine.threads": 0,
+    "validation.every": 1,
+    "validation.patience": 0,
+    "validation.examples": 0,
+    "saving.every": 1,
+}
+"""The smallest value of every setting that has one and no reason of its own."""
+
+_BELOW = {"seed": 2**63, "optimiser.beta1": 1, "optimiser.beta2": 1, "machine.threads": 2**15}
+"""What a setting must stay below; larger ones overflow in torch, or never forget a gradient."""
+
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps)(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -145,9 +178,9 @@ class MachineRecipe:
     """How it is computed.
 
     Args:
-        device: "auto", "cpu", "cuda" or "mps".
+        device: "auto", "cpu", "cuda" or "mps"; "cuda:1" is one of several, for a single process.
         precision: "fp32", or "bf16": autocast, with weights and their updates in fp32.
-        compile: torch.compile both towers; pays on a GPU after some minutes.
+        compile: torch.compile the image tower; pays on a GPU after some minutes.
         sharding: "ddp" copies the model to every process, "fsdp" splits it over them.
         threads: CPU threads of a process; 0: torch's choice.
     """
@@ -220,6 +253,8 @@ class Recipe:
     saving: SavingRecipe = field(default_factory=SavingRecipe)
 
     def __post_init__(self) -> None:
+        for name, value in _numbers(self):
+            _refuse_out_of_range(name, value)
         for wrong, why in _contradictions(self):
             if wrong:
                 raise _wrong(why)
@@ -229,19 +264,59 @@ class Recipe:
         return asdict(self)
 
 
+def _numbers(table: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """(`table.name`, value) of every number in a recipe; true and false are none."""
+    for setting in dataclasses.fields(table):
+        name, value = f"{place}{setting.name}", getattr(table, setting.name)
+        if dataclasses.is_dataclass(value):
+            yield from _numbers(value, f"{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, value
+
+
+def _refuse_out_of_range(name: str, value: float) -> None:
+    # An int too large for a float is finite all the same.
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(f"{name} must be a finite number, not {value}")
+    if name in _LEAST and value < _LEAST[name]:
+        raise _wrong(f"{name} must be at least {_LEAST[name]}, not {value}")
+    if name in _BELOW and value >= _BELOW[name]:
+        raise _wrong(f"{name} must be below {_BELOW[name]}, not {value}")
+
+
 def _contradictions(recipe: Recipe) -> list[tuple[bool, str]]:
-    batch, optimiser, data = recipe.batch, recipe.optimiser, recipe.data
+    batch, optimiser, data, loss = recipe.batch, recipe.optimiser, recipe.data, recipe.loss
+    device = recipe.machine.device
+    hard_negatives = loss.hard_negatives and data.hard_negatives > 0
     return [
         (batch.size < 2, "batch.size must be at least 2: other triplets are the negatives"),
-        (batch.chunk < 0, "batch.chunk must not be negative"),
-        (optimiser.steps < 1, "optimiser.steps must be at least 1"),
         (not 0 <= optimiser.warmup <= optimiser.steps, "optimiser.warmup must be within the steps"),
         (optimiser.rate <= 0, "optimiser.rate must be above zero"),
-        (optimiser.backbone_rate < 0, "optimiser.backbone_rate must not be negative"),
-        (data.scenes_per_group < 1, "data.scenes_per_group must be at least 1"),
         (
             bool(data.scenes) and batch.size % data.scenes_per_group != 0,
             "batch.size must be a multiple of data.scenes_per_group",
+        ),
+        (
+            0 < data.scenes < batch.size,
+            f"data.scenes must fill a batch: {data.scenes} of them do not fill {batch.size}",
+        ),
+        (
+            not 0 < loss.lowest_temperature <= loss.temperature <= loss.highest_temperature,
+            "loss.temperature must be above zero and within loss.lowest_temperature and "
+            "loss.highest_temperature",
+        ),
+        (
+            not (loss.query_negatives or loss.in_batch_negatives or hard_negatives),
+            "there is nothing to tell a target from: set loss.query_negatives or "
+            "loss.in_batch_negatives, or loss.hard_negatives with data.hard_negatives above zero",
+        ),
+        (
+            not _DEVICE.fullmatch(device),
+            f"machine.device must be auto, cpu, cuda or mps, not {device!r}",
+        ),
+        (
+            recipe.model.freeze_backbone and not recipe.model.start,
+            "model.freeze_backbone needs model.start: a random backbone is not worth freezing",
         ),
         (
             recipe.model.freeze_backbone and recipe.model.fusion == "sum",
@@ -252,7 +327,6 @@ def _contradictions(recipe: Recipe) -> list[tuple[bool, str]]:
             "hard negatives are not kept among cached embeddings",
         ),
         (recipe.saving.keep_best < 1, "saving.keep_best must be at least 1: it is exported"),
-        (min(recipe.validation.every, recipe.saving.every) < 1, "`every` must be at least 1"),
     ]
 
 
@@ -279,27 +353,35 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, A
     Raises:
         UsageError: there is no such recipe, it is not TOML, or an override is misspelt.
     """
+    values = _parse(_read_text(name_or_path), name_or_path)
+    values.setdefault("name", Path(name_or_path).stem)
+    for override in overrides:
+        _override(values, override)
+    return values
+
+
+def _read_text(name_or_path: str) -> str:
     path = Path(name_or_path)
     if name_or_path in shipped_recipes():
-        text = (resources.files("lensctl_training") / "recipes" / f"{name_or_path}.toml").read_text(
-            encoding="utf-8"
-        )
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
+        shipped = resources.files("lensctl_training") / "recipes" / f"{name_or_path}.toml"
+        return shipped.read_text(encoding="utf-8")
+    if not path.is_file():
         raise UsageError(
             f"there is no recipe {name_or_path!r}",
             why=f"it is neither a file nor one of {', '.join(shipped_recipes())}",
             next_step="name one of these, or a .toml file",
         )
     try:
-        values = tomllib.loads(text)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(f"{name_or_path} is no UTF-8 text: {error}") from error
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _wrong(f"{name_or_path}: {error}") from error
-    values.setdefault("name", path.stem)
-    for override in overrides:
-        _override(values, override)
-    return values
+        raise _wrong(f"{name}: {error}") from error
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -1,15 +1,21 @@
 """One training run from a recipe: set up, train, report, export."""
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from lensctl.errors import UsageError
+from lensctl.errors import DataError, LensctlError, LibraryBusyError, StorageError, UsageError
 from lensctl_training import checkpoint
 from lensctl_training.data.batches import Batch, Example, collate
+from lensctl_training.data.shards import find_shards
+from lensctl_training.data.source import is_jsonl
 from lensctl_training.data.triplet import Problems
 from lensctl_training.datasets import open_held_out, open_source
 from lensctl_training.distributed import Processes, processes, wrap
@@ -29,6 +35,9 @@ from lensctl_training.report import write_report
 from lensctl_training.validation import validate
 
 _MAY_CHANGE = {"about", "licence", "machine", "validation", "saving", "max_bad_losses"}
+LOCK, DATA_FACTS = "run.lock", "data.json"
+_NAMED = 3
+"""Files that a refusal names."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class Outcome:
 def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     """Train as the recipe says, in this process of however many there are.
 
-    `out` receives recipe.json, log.jsonl, checkpoints/, and in the end model/ and report.html.
+    `out` receives recipe.json, data.json, log.jsonl, checkpoints/, and in the end model/ and
+    report.html. run.lock in it is held while the run lasts.
 
     Args:
         recipe: whole; see lensctl_training.recipe.
@@ -61,14 +71,16 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         resume: go on from the last checkpoint in `out`; without one, start.
 
     Raises:
-        UsageError: `out` holds another run, or the recipe cannot be followed.
+        UsageError: `out` holds another run, the data is not what it was, or the recipe cannot be
+            followed.
+        LibraryBusyError: another run is writing to `out`.
+        StorageError: `out` cannot be written.
         TrainingError, DataError: see Trainer.run.
     """
     if recipe.machine.threads:
         torch.set_num_threads(recipe.machine.threads)
-    with processes(recipe.machine.device) as group:
-        states = _take_place(recipe, out, resume=resume, first=group.first)
-        group.wait()
+    with processes(recipe.machine.device) as group, _held(out, group):
+        states = _take_place(recipe, out, resume=resume, group=group)
         trainer = _set_up(recipe, out, group)
         data_state = trainer.restore(states) if states else None
         signal = trainer.run(data_state)
@@ -77,23 +89,122 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         return _finish(trainer)
 
 
-def _take_place(recipe: Recipe, out: Path, *, resume: bool, first: bool) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def _held(out: Path, group: Processes) -> Iterator[None]:
+    """Keep other runs out of the folder: they would delete each other's checkpoints.
+
+    The first process holds the lock, and the system frees it however that process ends.
+    """
+    lock = FileLock(out / LOCK, timeout=0)
+    refused: LensctlError | None = None
+    if group.first:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            refused = LibraryBusyError(
+                f"another run is training into {out}",
+                why="two runs in one folder would delete each other's checkpoints",
+                next_step="wait for it to end, or choose another --out",
+            )
+        except OSError as error:
+            refused = StorageError(
+                f"cannot write to {out}",
+                why=error.strerror or str(error),
+                next_step="check the disk space and the rights there, or choose another --out",
+            )
+    try:
+        group.refuse_together(refused)
+        yield
+    finally:
+        lock.release()
+
+
+def _take_place(
+    recipe: Recipe, out: Path, *, resume: bool, group: Processes
+) -> dict[str, Any] | None:
     """Refuse to mix runs; the last readable checkpoint to go on from, if there is one."""
-    found = checkpoint.find_checkpoints(out / "checkpoints")
-    if found and not resume:
-        raise UsageError(
-            f"{out} already holds a run",
-            why=f"its last checkpoint is of step {max(found)}",
-            next_step="add --resume to go on, or choose another --out",
-        )
-    state = checkpoint.load_checkpoint(found[max(found)]) if found else None
-    if state is not None:
-        _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
-    if first:
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(recipe.to_dict(), indent=1, ensure_ascii=False)
-        (out / "recipe.json").write_text(text + "\n", encoding="utf-8")
+    state: dict[str, Any] | None = None
+    refused: LensctlError | None = None
+    try:
+        found = checkpoint.find_checkpoints(out / "checkpoints")
+        if found and not resume:
+            raise UsageError(
+                f"{out} already holds a run",
+                why=f"its last checkpoint is of step {max(found)}",
+                next_step="add --resume to go on, or choose another --out",
+            )
+        state = checkpoint.load_checkpoint(found[max(found)]) if found else None
+        if state is not None:
+            _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
+        if group.first:
+            facts = _data_facts(recipe)
+            if state is not None:
+                _refuse_other_data(facts, out / DATA_FACTS)
+            _write_json(out / DATA_FACTS, facts)
+            _write_json(out / "recipe.json", recipe.to_dict())
+    except LensctlError as error:
+        refused = error
+    group.refuse_together(refused)
+    if refused is not None:
+        raise refused
     return state
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    text = json.dumps(values, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _data_facts(recipe: Recipe) -> dict[str, Any]:
+    """What tells data sets apart without reading them whole, for `data.json`.
+
+    Names and sizes of shards, or the contents of a JSONL file; not the images that it names.
+
+    Raises:
+        DataError: there is no such data.
+    """
+    if recipe.data.scenes:
+        return {}
+    named = {"train": recipe.data.train, "validation": recipe.data.validation}
+    return {name: _facts(Path(place)) for name, place in named.items() if place}
+
+
+def _facts(data: Path) -> dict[str, Any]:
+    try:
+        if is_jsonl(data):
+            with data.open("rb") as file:
+                return {data.name: hashlib.file_digest(file, "sha256").hexdigest()}
+        return {shard.name: shard.stat().st_size for shard in find_shards(data)}
+    except OSError as error:
+        raise DataError(f"{data} cannot be read", why=error.strerror or str(error)) from error
+
+
+def _refuse_other_data(now: dict[str, Any], path: Path) -> None:
+    """Compare with what the run began with; a run of an earlier version does not say."""
+    try:
+        then = json.loads(path.read_text(encoding="utf-8"))
+        changed = {name: _differences(then[name], now[name]) for name in now if name in then}
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return
+    for name, lines in changed.items():
+        if lines:
+            more = f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
+            raise UsageError(
+                f"the checkpoint was made with other data: data.{name} changed",
+                why="; ".join(lines[:_NAMED]) + more,
+                next_step="bring back the data as it was, or choose another --out",
+            )
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    lines = [f"{name} is gone" for name in then.keys() - now.keys()]
+    lines += [f"{name} is new" for name in now.keys() - then.keys()]
+    for name in then.keys() & now.keys():
+        if then[name] != now[name]:
+            sizes = f", {then[name]} bytes then and {now[name]} now"
+            lines.append(f"{name} is another file" + (sizes if isinstance(now[name], int) else ""))
+    return sorted(lines)
 
 
 def _refuse_other_recipe(recipe: Recipe, before: Recipe) -> None:

@@ -77,7 +77,7 @@ def lens_recipe(values: Mapping[str, Any]) -> LensRecipe:
 
 
 def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
-    """Run all stages that are still to be done -> the folder with lens, fusion and card.
+    """Run all stages that are still to be done -> the folder with text tower, maps, fusion, card.
 
     Raises:
         UsageError: `out` holds the run of another recipe, or a run and `resume` is not asked for.
