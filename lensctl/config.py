@@ -4,8 +4,8 @@ The config file is TOML, in the platform's config folder (`lensctl status` print
 LENSCTL_CONFIG says. Its keys are the fields of `Settings`.
 """
 
+import contextlib
 import dataclasses
-import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Settings:
         _require("results", self.results >= 1, "at least 1")
         _require("workers", self.workers >= 0, "0 or more")
         _require("min_score", 0 <= self.min_score <= 1, "between 0 and 1")
-        _require("max_megapixels", 0 < self.max_megapixels < math.inf, "a number above 0")
+        _require("max_megapixels", 0 < self.max_megapixels <= 1e9, "above 0 and at most 1e9")
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -158,10 +158,11 @@ def _parse(name: str, text: str) -> Any:
 
 def _typed(name: str, value: Any, source: str) -> Any:
     kind = _types()[name]
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:  # "" would be the file's folder
         return _expanded(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is float and type(value) is int:
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if get_args(kind) and isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
     if isinstance(kind, type) and type(value) is kind:
@@ -184,4 +185,6 @@ def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _require(name: str, holds: bool, what: str) -> None:
     if not holds:
-        raise UsageError(f"{name} must be {what}", next_step="correct the flag or the setting")
+        # What the file and the environment say was checked before: then it is the flag.
+        flag = "-k" if name == "results" else f"--{name.replace('_', '-')}"
+        raise UsageError(f"{name} must be {what}", next_step=f"correct {flag}")

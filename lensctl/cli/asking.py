@@ -139,7 +139,7 @@ def read_filters(
         folder=os.fsencode(folder.absolute()) if folder is not None else None,
         after=parse_date(after) if after else None,
         before=parse_date(before) if before else None,
-        camera=camera,
+        camera=camera and camera.encode("utf-8", "replace").decode(),
         formats=parse_format(file_type) if file_type else (),
         near=_areas(near, place),
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -96,7 +97,7 @@ class Turn:
     told_limits: str
     matches: "list[Match]" = field(default_factory=list)
     start: int = 0
-    wanted: int = 0
+    more: bool = False
 
 
 @dataclass
@@ -158,10 +159,10 @@ class Conversation:
         question = compose(self.session, turn.photos, turn.search.words, turn.search.without)
         if question.cut:
             note("the words are longer than the model reads: the end is left out")
-        turn.wanted = wanted
-        turn.matches = find_composed(
-            self.session, question, wanted, turn.filters, self.settings.min_score
+        found = find_composed(
+            self.session, question, wanted + 1, turn.filters, self.settings.min_score
         )
+        turn.matches, turn.more = found[:wanted], len(found) > wanted
         seconds = time.monotonic() - started
         self._print(turn)
         note(f"{count(len(turn.matches), 'photo')} in {1000 * seconds:.0f} ms{turn.told_limits}")
@@ -172,7 +173,7 @@ class Conversation:
 
     def _more(self) -> None:
         turn = self._last()
-        if len(turn.matches) < turn.wanted:
+        if not turn.more:
             raise UsageError("there are no more results", next_step="search for something else")
         turn.start = len(turn.matches)
         self._find(turn, turn.start + self._shown)
@@ -196,7 +197,7 @@ class Conversation:
         note("no restrictions")
 
     def _set_shown(self, value: str) -> None:
-        if not value.isdecimal() or not 0 < int(value) <= 1000:
+        if not re.fullmatch(r"\d{1,4}", value) or not 0 < int(value) <= 1000:
             raise UsageError(f"/k {value} is not a number from 1 to 1000", next_step="/k 20")
         self._shown = int(value)
 
@@ -231,7 +232,7 @@ class Conversation:
             raise UsageError(
                 f"there is no result {number}",
                 why=f"the last answer has {count(len(matches), 'result')}",
-                next_step=("type: more; " if len(matches) == turn.wanted else "")
+                next_step=("type: more; " if turn.more else "")
                 + 'a line in quotes is searched for as words: "3 cats"',
             )
         return matches[number - 1]

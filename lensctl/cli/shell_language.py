@@ -31,7 +31,7 @@ help, quit                this text; the end (or Ctrl-D)
 FILTERS = ("in", "after", "before", "camera", "near", "place", "type")
 _SETTINGS = (*FILTERS, "k", "html", "clear")
 _WORD_COMMANDS = ("more", "back", "history", "help", "quit", "exit")
-_PART = re.compile(r"\s*(\d+)(?=\s|\+|$)")
+_PART = re.compile(r"\s*(\d{1,9})(?=\s|\+|$)")  # longer ones are words
 _NOT = re.compile(r"(?:^|\s)not\s+")
 
 
@@ -57,11 +57,17 @@ def parse(line: str) -> Search | Command | None:
     line = line.strip()
     if not line:
         return None
+    if "\0" in line:  # no path, no argument and no text of a database may hold it
+        raise UsageError(
+            "the line holds a NUL character",
+            why="a binary file on stdin does that",
+            next_step="type: help",
+        )
     if len(line) > 2 and line[0] == line[-1] == '"' and '"' not in line[1:-1]:
         return Search((), line[1:-1].strip(), "")
     if line in _WORD_COMMANDS:
         return Command("quit" if line == "exit" else line)
-    if match := re.fullmatch(r"open\s+(\d+)", line):
+    if match := re.fullmatch(r"open\s+(\d{1,9})", line):
         return Command("open", match[1])
     if (match := re.match(r"/(\w+)(?:\s+|$)", line)) and not _existing_path(line.split()[0]):
         return _setting(match[1], line[match.end() :].strip())

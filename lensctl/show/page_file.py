@@ -1,5 +1,6 @@
 """Where a page may be written: never over anything but an earlier page."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -15,15 +16,23 @@ _NEXT = "name a file for the page, like results.html"
 def require_page_path(path: Path) -> None:
     """Raise UsageError where a page would replace a photo, a device or anything but a page."""
     if path.name == "-":
-        raise UsageError("a page cannot be written to stdout", next_step=_NEXT)
-    if ending_of(os.fsencode(path.name)) in PHOTO_ENDINGS:
         raise UsageError(
-            f"{path} is named like a photo", why="a page would replace it", next_step=_NEXT
+            "a page cannot be written to stdout", why="results go there", next_step=_NEXT
         )
+    # A link may lead to a photo whose disk is away, or to where one will be.
+    for name in (os.fsencode(path.name), os.fsencode(os.path.realpath(path))):
+        if ending_of(os.path.basename(name)) in PHOTO_ENDINGS:
+            raise UsageError(
+                f"{path} is named like a photo", why="a page would replace it", next_step=_NEXT
+            )
     try:
         mode = path.stat().st_mode
-    except OSError:  # not there yet, or writing will tell what is wrong
-        return
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"{path} cannot be written", why="it is a link to itself", next_step=_NEXT
+            ) from error
+        return  # not there yet, or writing will tell what is wrong
     if not stat.S_ISREG(mode) or (path.stat().st_size and not _is_page(path)):
         raise UsageError(
             f"{path} is there already and is no page",

@@ -24,6 +24,7 @@ from lensctl.show.thumb_cache import ThumbnailCache
 if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
+    from textual_image._terminal import CellSize
 
 _DRAWN_SIDE = 512
 _CELL_COLUMNS = 24
@@ -47,24 +48,30 @@ def print_grid(
     """Print numbered thumbnails, as many abreast as the window is wide.
 
     Photos that cannot be read, or whose disk is away, leave an empty frame. Where only coloured
-    blocks could be drawn, and NO_COLOR forbids colours, nothing is.
+    blocks could be drawn, and NO_COLOR forbids colours, nothing is; nor where the terminal tells
+    no size of its cells that could be understood.
     """
     from rich.console import Console
 
     # The library warns, with a traceback, where a terminal does not tell the size of a cell.
     logging.getLogger("textual_image").setLevel(logging.ERROR)
     background = _ask_background() or (0, 0, 0)
+    from textual_image._terminal import get_cell_size
     from textual_image.renderable import HalfcellImage
     from textual_image.renderable import Image as TerminalImage
 
     console = Console(file=file, highlight=False)
     if TerminalImage is HalfcellImage and console.no_color:
         return  # blocks without their colours show nothing
+    try:
+        cell = get_cell_size()
+    except ValueError:  # an answer in a form that the library does not expect
+        return
     columns = max(1, min(len(results), (console.width + _GAP_COLUMNS) // _CELL_COLUMNS))
     with ThreadPoolExecutor(_READERS) as readers:
         pictures = list(readers.map(lambda result: _thumbnail(result, cache), results))
     cache.trim()
-    grid = _Grid(console, columns, background, TerminalImage)
+    grid = _Grid(console, columns, background, TerminalImage, cell)
     if TerminalImage is HalfcellImage:
         grid.pixels = (1, 2)  # drawn at the resolution that is shown, nothing bleeds into the gaps
     for start in range(0, len(results), columns):
@@ -77,18 +84,20 @@ class _Grid:
     """Rows of cells of one size."""
 
     def __init__(
-        self, console: "Console", columns: int, background: _Colour, terminal_image: Any
+        self,
+        console: "Console",
+        columns: int,
+        background: _Colour,
+        terminal_image: Any,
+        cell: "CellSize",
     ) -> None:
-        from textual_image._terminal import get_cell_size
-
         self._console = console
         self._background = background
         self._terminal_image = terminal_image
         self._width = min((console.width + _GAP_COLUMNS) // columns, 2 * _CELL_COLUMNS)
-        size = get_cell_size()
-        self.pixels = (size.width, size.height)
-        inner = (self._width - _GAP_COLUMNS) * size.width
-        self._height = max(4, min(round(inner * 0.75 / size.height), console.height - 4))
+        self.pixels = (cell.width, cell.height)
+        inner = (self._width - _GAP_COLUMNS) * cell.width
+        self._height = max(4, min(round(inner * 0.75 / cell.height), console.height - 4))
 
     def print_row(
         self, start: int, results: Sequence[Result], pictures: Sequence["Image.Image | None"]

@@ -97,6 +97,17 @@ def test_a_name_that_is_no_unicode_gives_json_that_is(indexed: Path) -> None:
     assert asked["image_base64"]
 
 
+def test_a_camera_whose_name_is_no_unicode_is_none_that_is_known(indexed: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lensctl", "query", "red", "--camera", b"\xff"],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **environment_of(indexed.parent)},
+    )
+    assert done.returncode == 1
+    assert b"no photo passes the filters" in done.stderr
+
+
 def test_output_that_takes_ascii_alone_is_no_error(indexed: Path) -> None:
     write_photo(indexed / "süß.png", 7)
     env = {**os.environ, **environment_of(indexed.parent), "PYTHONIOENCODING": "ascii"}

@@ -21,9 +21,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("max_megapixels = inf", "above 0"),
         ("max_megapixels = nan", "above 0"),
+        ("max_megapixels = 1e305", "at most 1e9"),
+        pytest.param(f"max_megapixels = {'1' * 400}", "a number", id="no float holds it"),
         ("results = 0", "at least 1"),
         ("results = 1.5", "a whole number"),
         ("library = 3", "a path"),
+        ('library = ""', "a path"),
         ('exclude = "a"', "a list of texts"),
         ('search = "fast"', "one of"),
     ],
@@ -65,3 +68,14 @@ def test_a_library_in_the_file_is_relative_to_the_file(
     for folder in (tmp_path, Path("/")):
         monkeypatch.chdir(folder)
         assert load_settings().library == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [({"results": 0}, "correct -k"), ({"min_score": float("nan")}, "correct --min-score")],
+)
+def test_a_wrong_flag_is_named(config: Path, flags: dict[str, float], told: str) -> None:
+    config.write_text("results = 3\nmin_score = 0.5")
+    with pytest.raises(UsageError) as caught:
+        load_settings(**flags)
+    assert caught.value.next_step == told

@@ -45,6 +45,15 @@ def test_neither_is_a_photo_of_another_name_nor_a_device(tmp_path: Path) -> None
             write_page(path, PAGE)
 
 
+def test_neither_a_photo_to_be_nor_a_circle_of_links(tmp_path: Path) -> None:
+    (tmp_path / "away.html").symlink_to(tmp_path / "offline.jpg")
+    (tmp_path / "circle.html").symlink_to(tmp_path / "circle.html")
+    for name in ("away.html", "circle.html"):
+        with pytest.raises(UsageError):
+            require_page_path(tmp_path / name)
+    assert not (tmp_path / "offline.jpg").exists()
+
+
 def test_an_earlier_page_is_replaced_and_its_link_stays(tmp_path: Path) -> None:
     page, link = tmp_path / "page.html", tmp_path / "link.html"
     write_page(page, PAGE)

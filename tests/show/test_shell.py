@@ -40,6 +40,10 @@ from support.terminal import Terminal
         ("/in ~/Photos 2024", Command("in", "~/Photos 2024")),
         ("/place", Command("place")),
         ("~nosuchuser over sea", Search((), "~nosuchuser over sea", "")),
+        pytest.param("9" * 5000, Search((), "9" * 5000, ""), id="a long number"),
+        pytest.param(
+            f"open {'9' * 5000}", Search((), f"open {'9' * 5000}", ""), id="open a long number"
+        ),
     ],
 )
 def test_what_lines_mean(line: str, meaning: object) -> None:
@@ -56,7 +60,7 @@ def test_files_are_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(str(tmp_path / "plain.jpg")) == Search((tmp_path / "plain.jpg",), "", "")
 
 
-@pytest.mark.parametrize("line", ["/color red", "/k", "not people", "3 +", "3 + 5 +"])
+@pytest.mark.parametrize("line", ["/color red", "/k", "not people", "3 +", "3 + 5 +", "/in \0"])
 def test_lines_that_mean_nothing_are_refused(line: str) -> None:
     with pytest.raises(UsageError):
         parse(line)
@@ -138,7 +142,7 @@ def test_no_line_ends_the_shell(lensctl: Run, tmp_path: Path) -> None:
     opener.write_text("#!/bin/sh\necho scribble; echo scribble >&2; exit 3\n")
     opener.chmod(0o755)
     lines = ["a cat", "1 +", "~nosuchuser over sea", "/in ~nosuchuser/x", "/html ~nosuchuser/x"]
-    lines += ["/html photo.jpg", "/clear", "open 1", "a cat"]
+    lines += ["/html photo.jpg", "/clear", "open 1", f"/k {'1' * 5000}", "/html a\0b", "a cat"]
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     script = (
         "import os, sys; os.environ['PATH'] = sys.argv.pop(1); from lensctl.cli import main; main()"
@@ -157,6 +161,16 @@ def test_no_line_ends_the_shell(lensctl: Run, tmp_path: Path) -> None:
     for told in ("nothing follows the last +", "named like a photo", "no viewer could be started"):
         assert told in done.stderr
     assert sum("chelsea.jpg" in line for line in done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("shown", "is_more"), [(8, True), (9, False)])
+def test_more_is_offered_where_there_is_more(lensctl: Run, shown: int, is_more: bool) -> None:
+    """The library holds nine photos."""
+    done = lensctl("shell", "-k", str(shown), input="a cat\nopen 10\nmore\n")
+    assert done.returncode == 0, done.stderr
+    assert ("type: more" in done.stderr) == is_more
+    assert ("there are no more results" in done.stderr) != is_more
+    assert len(done.stdout.splitlines()) == 9
 
 
 def test_in_a_linked_folder(lensctl: Run, home: Path, tmp_path: Path) -> None:

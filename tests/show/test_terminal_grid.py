@@ -13,7 +13,7 @@ from PIL import Image
 
 from lensctl.show.thumb_cache import ThumbnailCache
 from support.command import Run, environment_of
-from support.terminal import Terminal
+from support.terminal import CELL_SIZE, Terminal
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +176,21 @@ def test_a_terminal_of_no_size_gets_the_table_alone(home: Path) -> None:
     assert process.exitstatus == 0, told
     assert re.search(r"[01]\.\d\d", told), told
     assert "Traceback" not in told
+
+
+class _Mumbling(Terminal):
+    """Leaves the width out where it is asked for the size of a cell."""
+
+    def _answer(self) -> None:
+        if CELL_SIZE in self.raw[self._answered :]:
+            self._answered = len(self.raw)
+            self.process.send("\x1b[6;20t")
+        super()._answer()
+
+
+def test_a_terminal_of_unknown_cells_gets_the_table_alone(home: Path) -> None:
+    terminal = _Mumbling(["query", "a cat", "-k", "1"], environment_of(home), size=(40, 200))
+    assert terminal.wait_for_exit() == 0, terminal.text()
+    assert CELL_SIZE in terminal.raw
+    assert "chelsea.jpg" in terminal.text()
+    assert "▀" not in terminal.text()
