@@ -1,6 +1,7 @@
 """A recipe that trains in a second or two, and data for it."""
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -93,6 +94,19 @@ def write_shards(folder: Path, number=60, per_shard=15, **options):
         for triplet in make_triplets(number, **options):
             writer.write(triplet)
     return writer.shards
+
+
+def write_jsonl(folder: Path, triplets):
+    """Images and the file that names them -> the file."""
+    lines = []
+    for triplet in triplets:
+        names = {role: f"{triplet.key}.{role}.jpg" for role in ("query", "target")}
+        for role, name in names.items():
+            (folder / name).write_bytes(getattr(triplet, role))
+        lines.append(json.dumps(names | {"instruction": triplet.instruction}))
+    path = folder / "set.jsonl"
+    path.write_text("\n".join(lines))
+    return path
 
 
 def run_process(rank, world, port, values, out):

@@ -20,7 +20,7 @@ from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
 from lensctl_training.log import read_log
 from lensctl_training.train import train
-from support.training_runs import make_jpeg, make_recipe, make_triplets, write_shards
+from support.training_runs import make_jpeg, make_recipe, make_triplets, write_jsonl, write_shards
 
 TINY = [
     "data.scenes=64",
@@ -191,17 +191,10 @@ def test_resuming_on_the_same_data_or_without_a_record_of_it_goes_on(tmp_path):
 
 
 def test_resuming_on_another_jsonl_of_the_same_length_is_refused(tmp_path):
-    lines = []
-    for triplet in make_triplets(12):
-        for role in ("query", "target"):
-            (tmp_path / f"{triplet.key}.{role}.jpg").write_bytes(getattr(triplet, role))
-        names = {role: f"{triplet.key}.{role}.jpg" for role in ("query", "target")}
-        lines.append(json.dumps(names | {"instruction": triplet.instruction}))
-    path = tmp_path / "set.jsonl"
-    path.write_text("\n".join(lines))
+    path = write_jsonl(tmp_path, make_triplets(12))
     recipe = make_recipe(data={"scenes": 0, "train": str(path)}, optimiser={"steps": 2})
     train(recipe, tmp_path / "out")
-    path.write_text("\n".join(reversed(lines)))
+    path.write_text("\n".join(reversed(path.read_text().splitlines())))
     with pytest.raises(UsageError) as caught:
         train(recipe, tmp_path / "out", resume=True)
     assert caught.value.why == "set.jsonl is another file"

@@ -21,6 +21,7 @@ from support.training_runs import (
     make_triplets,
     make_values,
     run_process,
+    write_jsonl,
     write_shards,
 )
 
@@ -270,14 +271,7 @@ def test_bf16_stays_near_fp32(undisturbed, tmp_path):
 
 
 def test_a_jsonl_file_trains_as_shards_do(tmp_path):
-    lines = []
-    for triplet in make_triplets(24):
-        for role in ("query", "target"):
-            (tmp_path / f"{triplet.key}.{role}.jpg").write_bytes(getattr(triplet, role))
-        names = {role: f"{triplet.key}.{role}.jpg" for role in ("query", "target")}
-        lines.append(json.dumps(names | {"instruction": triplet.instruction}))
-    path = tmp_path / "set.jsonl"
-    path.write_text("\n".join(lines))
+    path = write_jsonl(tmp_path, make_triplets(24))
     data = {"scenes": 0, "train": str(path), "validation": str(path)}
     outcome = train(make_recipe(data=data), tmp_path / "out")
     assert outcome.metrics["queries"] == 24 and outcome.metrics["candidates"] == 48
