@@ -49,7 +49,9 @@ PlaceOption = Annotated[
 ]
 TypeOption = Annotated[
     str | None,
-    typer.Option("--type", metavar="FORMAT", help="Only photos of a format: jpeg, heic, raw ..."),
+    typer.Option(
+        "--type", metavar="FORMAT", help="Only photos of a format, like jpeg, heic or raw."
+    ),
 ]
 MinScoreOption = Annotated[
     float | None,

@@ -223,11 +223,10 @@ class Catalog:
         return next((one for one in _spellings(path) if self._knows(one)), absolute(path))
 
     def _knows(self, path: bytes) -> bool:
-        condition, values = folder_condition(path)
+        condition, values = folder_condition(path, "path")
         return any(
             self.connection.execute(
-                f"SELECT 1 FROM {table} WHERE 1 {condition.replace('photos.path', 'path')} LIMIT 1",
-                values,
+                f"SELECT 1 FROM {table} WHERE 1 {condition} LIMIT 1", values
             ).fetchone()
             for table in ("photos", "roots")
         )
@@ -280,13 +279,13 @@ ORDER BY photos.state = 'offline', photos.path
 """
 
 
-def folder_condition(folder: bytes) -> tuple[str, list[bytes]]:
-    """SQL and values: photos in a folder at any depth, or the photo of that very path."""
+def folder_condition(folder: bytes, column: str = "photos.path") -> tuple[str, list[bytes]]:
+    """SQL and values: paths in a folder at any depth, or that very path."""
     start = folder.rstrip(b"/") + b"/"
     # "0" follows "/" in ASCII, so this range holds all that begins with the folder's name and "/".
     end = start[:-1] + b"0"
     return (
-        " AND (photos.path = ? OR (photos.path >= ? AND photos.path < ?))",
+        f" AND ({column} = ? OR ({column} >= ? AND {column} < ?))",
         [folder, start, end],
     )
 

@@ -194,10 +194,8 @@ class Recorder(Catalog):
         condition, values = folder_condition(path)
         with self.transaction():
             cursor = self.connection.execute(f"DELETE FROM photos WHERE 1 {condition}", values)
-            condition, values = folder_condition(path)
-            self.connection.execute(
-                f"DELETE FROM roots WHERE 1 {condition.replace('photos.path', 'path')}", values
-            )
+            condition, values = folder_condition(path, "roots.path")
+            self.connection.execute(f"DELETE FROM roots WHERE 1 {condition}", values)
             self.delete_contents(_UNPLACED)
         return cursor.rowcount
 
@@ -244,8 +242,7 @@ class Recorder(Catalog):
 
     def _rename(self, table: str, old: bytes, new: bytes) -> int:
         """Rename paths; how many there were. Where the new one is taken, the old row goes."""
-        condition, values = folder_condition(old)
-        inside = condition.replace("photos.path", "path")
+        inside, values = folder_condition(old, "path")
         known = self.connection.execute(
             f"DELETE FROM {table} WHERE {_RENAMED} IN (SELECT path FROM {table}) {inside}",
             [new, len(old) + 1, *values],
@@ -258,12 +255,12 @@ class Recorder(Catalog):
 
     def _roots_renamed(self, old: bytes, new: bytes) -> list[tuple[int, int]]:
         """(root below `old`, root that has its new path already)."""
-        condition, values = folder_condition(old)
+        condition, values = folder_condition(old, "roots.path")
         return list(
             self.connection.execute(
                 "SELECT roots.id, there.id FROM roots JOIN roots AS there"
                 f" ON there.path = {_RENAMED.replace('path', 'roots.path')}"
-                f" WHERE 1 {condition.replace('photos.path', 'roots.path')}",
+                f" WHERE 1 {condition}",
                 [new, len(old) + 1, *values],
             )
         )
