@@ -54,9 +54,9 @@ def _option(option: Any) -> dict[str, Any]:
 def _value(parameter: Any, owner: str) -> str | list[str]:
     if (owner, parameter.name) in _MODELS:
         return "model"
-    if (metavar := parameter.metavar) in _BY_METAVAR:
+    metavar = (parameter.metavar or "").removesuffix("...")
+    if metavar in _BY_METAVAR:
         return _BY_METAVAR[metavar]
-    annotation = str(parameter.type_descriptor.annotation)
-    if "Path" in annotation or "IMAGE" in (metavar or ""):
+    if "path" in parameter.type.name or "IMAGE" in metavar:
         return "file"
     return "text"

@@ -274,7 +274,7 @@ def triplets(
     data: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATA", help="A folder of shards, shards, or .jsonl files.", parser=read_path
+            metavar="DATA...", help="A folder of shards, shards, or .jsonl files.", parser=read_path
         ),
     ],
     model: ModelsOption = None,

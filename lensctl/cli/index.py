@@ -34,7 +34,7 @@ def index(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="DIR",
+            metavar="DIR...",
             help="Folders to index; none: all that were indexed before.",
             parser=read_path,
         ),

@@ -23,14 +23,26 @@ Inputs = Annotated[
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder for shards, report and work.", parser=read_path)
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="DIR", help="Folder for shards, report and work.", parser=read_path
+    ),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", help="Settings (TOML); docs/mining.md lists them.", parser=read_path),
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="Settings (TOML); docs/mining.md lists them.",
+        parser=read_path,
+    ),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="Model that annotates the images.")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Model = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Model that annotates the images.")
+]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps.")
+]
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="Address a folder of pages was saved from.")
 ]

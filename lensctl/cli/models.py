@@ -57,7 +57,7 @@ def list_command(as_json: JsonOption = False) -> None:
 
 @models.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A model's name or folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name or folder.")],
     check: Annotated[
         bool, typer.Option("--check", help="Compare every file with its recorded sha256.")
     ] = False,
@@ -82,7 +82,9 @@ def convert(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A published MagicLens .pkl, or CLIP weights in .safetensors.", parser=read_path
+            metavar="FILE",
+            help="A published MagicLens .pkl, or CLIP weights in .safetensors.",
+            parser=read_path,
         ),
     ],
     name: NameOption = "",
@@ -123,7 +125,10 @@ def convert(
 @models.command()
 def pull(
     what: Annotated[
-        str, typer.Argument(help="A name of `models list`, open_clip:MODEL/TAG, a URL or a path.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A name of `models list`, open_clip:MODEL/TAG, a URL or a path."
+        ),
     ],
     name: NameOption = "",
     backbone: BackboneOption = "",
@@ -164,7 +169,7 @@ def pull(
 
 
 @models.command()
-def remove(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]) -> None:
     """Delete a model from this machine. Libraries made with it keep their vectors."""
     from lensctl.models.folder import remove_folder
     from lensctl.models.home import model_path

@@ -30,7 +30,9 @@ def watch(
     folders: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="DIR", help="Folders to watch; none: all that were indexed.", parser=read_path
+            metavar="DIR...",
+            help="Folders to watch; none: all that were indexed.",
+            parser=read_path,
         ),
     ] = None,
     quiet_seconds: Annotated[
