@@ -20,6 +20,7 @@ from lensctl.photos.scan import FoundPhoto
 _FIRST_BATCH = 8
 """A larger one gains a CPU nothing and costs memory: mini's held 1.8 GB at 64 photos."""
 
+_LAST_BATCH = 2
 _LARGEST_BATCH = 1024
 _MOST_WAITING = 1024
 
@@ -52,13 +53,13 @@ class EncodingRun:
         summary: IndexSummary,
     ) -> None:
         """Read, encode and commit `count` photos; stops early where the watcher wants it."""
-        sizes = _BatchSize(self._side, options.batch_size)
         lanes = self._side.share_cores()
+        sizes = _BatchSize(self._side, options.batch_size, lanes)
         writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
         with closing(_KnownContents(self._library, self._lens)) as known:
             results = self._read(_until_stop(photos, watcher, summary), options, known)
             watcher.encoding(count, sizes.measure() / lanes)
-            batches = sizes.batches(results)
+            batches = sizes.batches(results, count)
             for batch in in_order(batches, self._encode, lanes, window=lanes + 1):
                 writer.write(batch)
                 sizes.learn(batch)
@@ -191,38 +192,51 @@ class _BatchWriter:
 
 
 class _BatchSize:
-    """The batch size: given, 8 on a CPU, else doubled for as long as a photo gets cheaper by it."""
+    """The batch size: given, 8 on a CPU, else doubled for as long as a photo gets cheaper by it.
 
-    def __init__(self, side: IndexSide, given: int) -> None:
+    Where batches are encoded beside each other, the last ones are smaller, so that all cores have
+    something to do until the end.
+    """
+
+    def __init__(self, side: IndexSide, given: int, lanes: int) -> None:
         self._side = side
+        self._lanes = 0 if given else lanes
         self._fixed = given > 0 or side.device == "cpu"
         self.size = given or _FIRST_BATCH
         self._best = float("inf")
 
     def measure(self) -> float:
-        """Seconds for one photo in the encoder, from noise; also warms it up."""
+        """Seconds for one photo in the encoder, from a ramp of colours; also warms it up."""
         size = self._side.info.image_size
         number = 1 if self._side.device == "cpu" else 4
-        noise = np.random.default_rng(0).standard_normal((number, 3, size, size), dtype=np.float32)
-        self._side.encode_images(noise[:1])
+        ramp = np.linspace(-2, 2, number * 3 * size * size, dtype=np.float32)
+        ramp = ramp.reshape(number, 3, size, size)
+        self._side.encode_images(ramp[:1])
         started = time.monotonic()
-        self._side.encode_images(noise)
-        return (time.monotonic() - started) / len(noise)
+        self._side.encode_images(ramp)
+        return (time.monotonic() - started) / number
 
     def batches(
-        self, results: Iterator[Prepared | Unreadable]
+        self, results: Iterator[Prepared | Unreadable], count: int
     ) -> Iterator[list[Prepared | Unreadable]]:
-        """Results in batches that hold `size` photos to encode; the last one holds the rest."""
+        """`count` results in batches that hold `size` photos to encode, or fewer at the end."""
         batch: list[Prepared | Unreadable] = []
-        to_encode = 0
+        to_encode, left = 0, count
         for result in results:
             batch.append(result)
             to_encode += _needs_encoding(result)
-            if to_encode >= self.size or len(batch) >= _MOST_WAITING:
+            if to_encode >= self._at_most(left) or len(batch) >= _MOST_WAITING:
                 yield batch
+                left -= len(batch)
                 batch, to_encode = [], 0
         if batch:
             yield batch
+
+    def _at_most(self, left: int) -> int:
+        """Photos of the next batch, where so many are left."""
+        if self._lanes < 2:
+            return self.size
+        return min(self.size, max(_LAST_BATCH, left // (2 * self._lanes)))
 
     def learn(self, batch: _Batch) -> None:
         """Take in what a batch cost."""

@@ -48,7 +48,9 @@ def colours_of(statistics: Floats) -> Floats:
     """(N, WIDTH) statistics -> (N, 11) unit: roots of the shares of each colour."""
     pictures = statistics[:, :PICTURE].reshape(-1, 3, SMALL * SMALL).swapaxes(1, 2)
     cells = _lab(pictures.clip(0, 1))
-    ground = np.median(cells[:, _BORDER], axis=1, keepdims=True)
+    border = np.sort(cells[:, _BORDER], axis=1)  # np.median loads numpy.ma, 0.01 s of every query
+    middle = border.shape[1] // 2
+    ground = border[:, middle - 1 : middle + 1].mean(axis=1, keepdims=True)
     away = np.square(cells - ground).sum(axis=2, keepdims=True)
     counted = 1 + GROUND_SHARE - np.exp(-away / (2 * GROUND**2))
     own, shades = np.square(cells).sum(axis=2, keepdims=True), np.square(_SHADES).sum(axis=1)
