@@ -153,6 +153,7 @@ class Evaluation:
         texts = [query.words for query in queries]
         self._sentences, self._votes = words.read(texts)
         self._clauses = words.clauses(texts)
+        self._pointing = words.pointing(texts)
         self._targets = side.make_targets(embeddings)
         self._own = self._targets[rows]
 
@@ -175,7 +176,7 @@ class Evaluation:
 
     def fusion(self, fusion: Fusion) -> dict[str, float]:
         """The trained lens."""
-        queries = fusion(self._asked, self._sentences, self._votes, self._clauses)
+        queries = fusion(self._asked, self._sentences, self._votes, self._clauses, self._pointing)
         return recalls(queries @ self._targets.T, self._queries)
 
 

@@ -101,6 +101,23 @@ def test_numpy_and_torch_agree(photos, words, head, tmp_path):
     assert found.shape == (6, MEANINGS + LOOK + LIGHT)
 
 
+def test_a_name_alone_says_nothing_of_the_photo(photos, words, head, tmp_path):
+    head.choice.weight[:] = 0
+    head.choice.weight[0, 0] = 100
+    write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
+    fusion = Fusion(TensorFile(tmp_path / "fusion.safetensors"))
+    sentences = np.zeros_like(words[0])
+    sentences[:4, 0] = 1, 1, -1, 1  # no edit, but for the third
+    pointing = np.array([False, True, False, False, False, True])
+    found = fusion(photos, sentences, words[1], pointing=pointing)
+    nothing = 0 * photos.look, 0 * photos.light
+    only_words = join(words[1], *nothing)
+    np.testing.assert_allclose(found[[0, 3]], only_words[[0, 3]], atol=1e-6)
+    with_photo = fusion(photos, sentences, words[1])
+    np.testing.assert_array_equal(found[[1, 2, 4, 5]], with_photo[[1, 2, 4, 5]])
+    assert not np.allclose(found[0], with_photo[0])
+
+
 def test_clauses_that_ask_for_two_edits_are_followed_in_turn(photos, words, head, tmp_path):
     write_fusion(head.half().float(), tmp_path / "fusion.safetensors")
     tensors = TensorFile(tmp_path / "fusion.safetensors")

@@ -11,7 +11,8 @@ statistics). The words act in two ways:
   keeps little of the photo, "darker" all but its light. They may be negative: "another kind of
   bird" wants birds that look unlike this very photo. As far as an edit is asked for, those of
   meaning and words close; what one edit leaves of the look beside the light, the next one of the
-  same instruction fades again. Gates far smaller than that of words are shut.
+  same instruction fades again. Gates far smaller than that of words are shut, and all but that of
+  words where the text is nothing but a name.
 
 It is trained by `lensctl_training.mini.train`; all weights are float16 in the file.
 """
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini.tensors import TensorFile
@@ -34,8 +36,12 @@ BLOCK_WEIGHTS = {"meaning": 1.0, "look": 1.0, "light": 0.7}
 GATES = ("meaning", "look", "light", "words")
 NAMED = np.isin(GATES, ("meaning", "words"))
 """The gates that close as far as an edit is asked for, which is told by look and light."""
+_OF_THE_PHOTO = np.array([gate != "words" for gate in GATES])
 FAINT = 0.08
 """Share of the gate of words below which another one is shut: "a dog" says nothing of the photo."""
+NO_EDIT = 0.9
+"""Probability of no edit from which a text that points at nothing is a name, and says nothing of
+the photo."""
 SURE = 0.5
 """Probability of all edits together from which a clause is taken to ask for its likeliest one."""
 FAINTEST = 1e-3
@@ -79,7 +85,12 @@ class Fusion:
         self._weights = {name: tensors[name].astype(np.float32) for name in tensors.names()}
 
     def __call__(
-        self, photos: Blocks, sentences: Floats, votes: Floats, clauses: Sequence[Floats] = ()
+        self,
+        photos: Blocks,
+        sentences: Floats,
+        votes: Floats,
+        clauses: Sequence[Floats] = (),
+        pointing: npt.NDArray[np.bool_] | None = None,
     ) -> Floats:
         """Queries.
 
@@ -88,6 +99,8 @@ class Fusion:
             sentences: (N, 384), of the instructions.
             votes: (N, 1011), of the instructions for classes and colours.
             clauses: for each instruction (C, 384), of its clauses; C is 0 where it has but one.
+            pointing: (N,) whether the instruction relates what it asks for to the photo ("other
+                birds"); without it all of them may.
 
         Returns:
             (N, 1363), of unit rows.
@@ -95,6 +108,8 @@ class Fusion:
         choice = softmax(self._linear("choice", sentences))
         light = self._operate(photos.light, choice)
         opened = self._open(photos, sentences, votes, choice)
+        if pointing is not None:
+            opened[np.ix_(~pointing & (choice[:, 0] > NO_EDIT), _OF_THE_PHOTO)] = 0
         for row, parts in enumerate(clauses):
             if choice[row].max() < SETTLED and len(places := self._edits(parts)) > 1:
                 again = [row] * len(places)

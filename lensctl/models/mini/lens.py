@@ -100,7 +100,8 @@ class Lens:
         if self._fusion is None:
             raise RuntimeError("this lens was opened without its fusion")
         words = self._spoken()
-        return self._fusion(photos, *words.read(texts), words.clauses(texts))
+        pointing = words.pointing(texts)
+        return self._fusion(photos, *words.read(texts), words.clauses(texts), pointing)
 
     def _spoken(self) -> Words:
         if self._words is None:

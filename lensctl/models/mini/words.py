@@ -112,6 +112,10 @@ class Words:
         every = [clause for one in split for clause in one]
         return np.split(self.sentences(every), ends[:-1]) if every else []
 
+    def pointing(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(N,): whether a text relates what it names to the photo, as "other birds" does."""
+        return np.array([_POINTING.search(text) is not None for text in texts], dtype=bool)
+
     def truncated(self, text: str) -> bool:
         """Whether the end of the text is not read."""
         return self._text.truncated(text)
