@@ -73,6 +73,11 @@ def duplicates(
             f"left out: {count(len(disk.stale), 'file')}, changed or missing since indexing;"
             " bring the library up to date: lensctl index"
         )
+    if disk.linked:
+        note(
+            f"left out: {count(len(disk.linked), 'file')} behind symbolic links to folders;"
+            " where one was moved, say so: lensctl relocate OLD NEW"
+        )
     if not groups:
         unwritten = f"; no page was written to {html}" if html is not None else ""
         note(f"no duplicates{f' in {folder}' if folder else ''}{unwritten}")

@@ -185,7 +185,7 @@ def print_summary(summary: "IndexSummary") -> None:
     print(f"{found} found: {changes} ({duration(summary.seconds)})")
     for path in summary.offline_folders:
         note(
-            f"offline: {show_path(path)}: missing or empty, nothing was forgotten"
+            f"offline: {show_path(path)}: missing, empty or closed, nothing was forgotten"
             " (moved: lensctl relocate OLD NEW; gone for good: lensctl forget)"
         )
     print_problems(summary)

@@ -1,7 +1,8 @@
 """`lensctl relocate`: a folder of photos was moved; say so, and nothing is read again."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,9 @@ from lensctl.cli.options import LibraryOption, read_path
 from lensctl.cli.terminal import count
 from lensctl.config import load_settings
 from lensctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from lensctl.library.recorder import Recorder
 
 
 def relocate(
@@ -27,7 +31,9 @@ def relocate(
         raise UsageError(f"{new} does not exist", next_step="name the folder as it is now")
     with place.writing() as recorder:
         before, after = recorder.locate(old), recorder.locate(new)
-        if not new.is_dir() and recorder.content_at(before) is None:
+        if recorder.content_at(before) is not None:
+            after = _place_of_photo(recorder, before, new)
+        elif not new.is_dir():
             raise UsageError(
                 f"{new} is not a folder",
                 why=f"{old} was one, or the library does not know it",
@@ -40,3 +46,21 @@ def relocate(
             next_step="see its folders: lensctl status",
         )
     print(f"{count(moved, 'photo')} now at {new}")
+
+
+def _place_of_photo(recorder: "Recorder", before: bytes, new: Path) -> bytes:
+    """Where a single photo lies now; in a folder it has kept its name.
+
+    Raises UsageError where it is not there, or in no folder that was indexed.
+    """
+    where = new / os.fsdecode(os.path.basename(before)) if new.is_dir() else new
+    if not where.is_file():
+        raise UsageError(f"{where} is not a photo", next_step="name the photo as it is now")
+    after = recorder.locate(where)
+    if recorder.root_of(after) is None:
+        raise UsageError(
+            f"{where} lies in no folder that was indexed",
+            why="a photo moves with its folder, or from one indexed folder to another",
+            next_step=f"lensctl index {where.parent} (it is known by its content)",
+        )
+    return after

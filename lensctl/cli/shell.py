@@ -1,6 +1,7 @@
 """`lensctl shell`: search, look, refine, with the model kept in memory."""
 
 import contextlib
+import io
 import os
 import re
 import subprocess
@@ -281,6 +282,8 @@ def _launch(match: "Match") -> None:
 def _lines(folder: Path) -> Iterator[str]:
     """Lines as they are typed, with history and completion on a terminal."""
     if not sys.stdin.isatty():
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")
         yield from sys.stdin
         return
     from prompt_toolkit import PromptSession

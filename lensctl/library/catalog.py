@@ -306,6 +306,9 @@ def from_floats(vector: Floats) -> bytes:
 
 def _spellings(path: str | bytes | os.PathLike[str]) -> Iterator[bytes]:
     """The absolute path as it is, then with more and more of its beginning resolved."""
+    if b".." in os.fsencode(path).split(b"/"):  # behind a link it leads out of the link's target
+        yield absolute(path)
+        return
     parts = os.fsencode(os.path.abspath(path)).split(b"/")
     for resolved in range(1, len(parts) + 1):
         start = os.path.realpath(b"/".join(parts[:resolved]) or b"/")

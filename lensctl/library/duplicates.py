@@ -79,10 +79,12 @@ class Disk:
 
     Attributes:
         stale: paths that are missing, or changed since they were indexed.
+        linked: paths through folders that are symbolic links.
     """
 
     def __init__(self) -> None:
         self.stale: set[bytes] = set()
+        self.linked: set[bytes] = set()
         self._seen: dict[bytes, os.stat_result | None] = {}
         self._real: dict[bytes, bool] = {}
 
@@ -114,7 +116,10 @@ class Disk:
         except OSError:  # gone, or its folder is closed to us: the next index run says which
             self.stale.add(copy.path)
             return None
-        if stat.S_ISLNK(status.st_mode) or not self._real[folder]:
+        if not self._real[folder]:
+            self.linked.add(copy.path)
+            return None
+        if stat.S_ISLNK(status.st_mode):
             return None
         as_indexed = (status.st_size, status.st_mtime_ns) == (copy.size, copy.mtime_ns)
         if not (as_indexed and stat.S_ISREG(status.st_mode)):
@@ -187,28 +192,34 @@ def telling_hash(image: Image.Image) -> int | None:
 
 
 def _alike(photos: list[tuple[PhotoCopy, int]], max_distance: int) -> list[list[PhotoCopy]]:
-    """Parts of two or more photos (with their hashes) that are linked by hashes and by shapes."""
+    """Parts of two or more photos (with their hashes): one to keep, and what is near *to it*.
+
+    Chains of near pairs lead from one end of a burst or a pan to the other, to photos that no one
+    would take for copies; so the best photo of a chain gathers its own copies, then the best of
+    what is left.
+    """
     found: list[list[PhotoCopy]] = []
     for places in group_near([value for _, value in photos], max_distance):
-        parts = _of_one_shape([photos[place] for place in places])
-        if len(parts) == 1:
-            found.append([photo for photo, _ in parts[0]])
-        else:  # a link of hashes may have led through a photo of another shape
-            found += [alike for part in parts for alike in _alike(part, max_distance)]
+        hashes = {photos[place][0]: photos[place][1] for place in places}
+        left = list(_best_first(hashes))
+        while len(left) > 1:
+            kept = left[0]
+            near = [
+                one
+                for one in left
+                if (hashes[one] ^ hashes[kept]).bit_count() <= max_distance
+                and _stretch(one, kept) <= MAX_STRETCH
+            ]
+            if len(near) > 1:
+                found.append(near)
+            left = [one for one in left if one not in near]
     return found
 
 
-def _of_one_shape(photos: list[tuple[PhotoCopy, int]]) -> list[list[tuple[PhotoCopy, int]]]:
-    """The photos from tall to wide, cut where the next is wider by more than MAX_STRETCH."""
-    parts: list[list[tuple[PhotoCopy, int]]] = []
-    last = 0.0
-    for photo, value in sorted(photos, key=lambda one: one[0].width / one[0].height):
-        shape = photo.width / photo.height
-        if shape > last * MAX_STRETCH:
-            parts.append([])
-        parts[-1].append((photo, value))
-        last = shape
-    return parts
+def _stretch(one: PhotoCopy, other: PhotoCopy) -> float:
+    """How much longer the longer shape is; 1 where both have the same."""
+    shapes = one.width / one.height, other.width / other.height
+    return max(shapes) / min(shapes)
 
 
 def _by_content(catalog: Catalog, folder: bytes | None) -> dict[int, list[PhotoCopy]]:

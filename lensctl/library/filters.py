@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -132,7 +133,7 @@ def parse_format(text: str) -> tuple[str, ...]:
     named = text.strip().lstrip(".").lower()
     if named == "raw":
         return ("RAW", *(PHOTO_ENDINGS[ending] for ending in sorted(RAW_ENDINGS)))
-    found = PHOTO_ENDINGS.get(f".{named}".encode(), named.upper())
+    found = PHOTO_ENDINGS.get(os.fsencode(f".{named}"), named.upper())
     if found in PHOTO_ENDINGS.values():
         return (found,)
     raise UsageError(

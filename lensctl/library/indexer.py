@@ -133,9 +133,9 @@ class Indexer:
 
 
 def _is_absent(folder: bytes) -> bool:
-    """Whether a folder is missing or empty: what an unmounted disk looks like."""
+    """Whether a folder is missing, empty or closed: what a disk that is away looks like."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is None
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # a mount whose server is gone gives errors of many kinds
         return True

@@ -82,18 +82,25 @@ class Recorder(Catalog):
 
     def root_for(self, folder: bytes) -> int:
         """The root that holds a folder; a new one takes in the roots that lie inside it."""
-        for root_id, path in self.roots():
-            if folder == path or folder.startswith(path.rstrip(b"/") + b"/"):
-                return root_id
+        root_id = self.root_of(folder)
+        if root_id is not None:
+            return root_id
         with self.transaction():
             cursor = self.connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
             self._merge_nested_roots()
         return int(cursor.lastrowid or 0)
 
+    def root_of(self, path: bytes) -> int | None:
+        """The root that holds a path, if there is one."""
+        for root_id, root in self.roots():
+            if path == root or path.startswith(root.rstrip(b"/") + b"/"):
+                return root_id
+        return None
+
     def _merge_nested_roots(self) -> None:
         """Roots are disjoint: one that lies inside another becomes part of it."""
         outer: tuple[int, bytes] | None = None
-        for root_id, path in self.roots():
+        for root_id, path in sorted(self.roots(), key=lambda root: root[1].rstrip(b"/") + b"/"):
             if outer is None or not path.startswith(outer[1].rstrip(b"/") + b"/"):
                 outer = root_id, path
                 continue
@@ -230,6 +237,8 @@ class Recorder(Catalog):
             return self.photos_under(new)
         with self.transaction():
             moved = self._rename("photos", old, new)
+            if not moved:
+                return 0
             self._return_from_offline(new)
             for root_id, there in self._roots_renamed(old, new):
                 self.connection.execute(
@@ -272,14 +281,15 @@ class Recorder(Catalog):
         ).fetchall()
         self.set_states(("present", photo) for photo, path in away if os.path.lexists(path))
 
-    def _adopt(self, folder: bytes) -> None:
-        """Photos that left their root belong to one that holds them, made where there is none."""
-        condition, values = folder_condition(folder)
-        if not Path(os.fsdecode(folder)).is_dir() or self.photos_under(folder) == 0:
-            return
-        self.connection.execute(
-            f"UPDATE photos SET root_id = ? WHERE 1 {condition}", [self.root_for(folder), *values]
-        )
+    def _adopt(self, path: bytes) -> None:
+        """Photos that left their root belong to one that holds them; a folder becomes one."""
+        condition, values = folder_condition(path)
+        is_folder = Path(os.fsdecode(path)).is_dir()
+        root_id = self.root_for(path) if is_folder else self.root_of(path)
+        if root_id is not None:
+            self.connection.execute(
+                f"UPDATE photos SET root_id = ? WHERE 1 {condition}", [root_id, *values]
+            )
 
     def set_states(self, states: Iterable[tuple[str, int]]) -> None:
         """Set the state of photos, given as (state, photo id)."""

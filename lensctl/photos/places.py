@@ -184,7 +184,7 @@ def _km(latitude: float, longitude: float, place: Place) -> float:
 
 def _key(name: str) -> str:
     """A name without case, accents and surrounding space, to compare by."""
-    name = name.strip().casefold()
+    name = name.encode(errors="replace").decode().strip().casefold()
     if name.isascii():
         return name
     plain = unicodedata.normalize("NFKD", name)
