@@ -53,6 +53,47 @@ def test_relocate_wants_a_folder_for_a_folder(run: Run, indexed: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"1 photo now at {indexed / 'zero.png'}\n")
 
 
+def test_a_failed_relocate_changes_nothing(run: Run, indexed: Path) -> None:
+    before = run("status", "--json").stdout
+    done = run("relocate", indexed / "typo", indexed.parent)
+    assert (done.returncode, "knows no photo" in done.stderr) == (2, True)
+    assert run("status", "--json").stdout == before
+
+
+def test_a_single_photo_is_relocated_into_a_folder_that_was_indexed(
+    run: Run, indexed: Path
+) -> None:
+    other = indexed.parent / "other"
+    write_photo(other / "7.png", 7)
+    outside = indexed.parent / "outside"
+    outside.mkdir()
+    run("index", other)
+    (indexed / "0.png").rename(outside / "0.png")
+    done = run("relocate", indexed / "0.png", outside)
+    assert (done.returncode, "lies in no folder" in done.stderr) == (2, True)
+    (outside / "0.png").rename(other / "0.png")
+    assert run("relocate", indexed / "0.png", indexed).returncode == 2
+    assert run("relocate", indexed / "0.png", other).returncode == 0
+    assert run("forget", indexed).returncode == 0
+    again = json.loads(run("index", "--json").stdout)
+    assert (again["found"], again["encoded"], again["excluded"]) == (2, 0, 0)
+
+
+def test_bytes_that_are_no_text_are_no_traceback(run: Run, indexed: Path) -> None:
+    for option in ("--type", "--place", "--camera"):
+        done = run("query", "red", option, os.fsdecode(b"\xff"))
+        assert done.returncode in (1, 2), done.stderr
+        assert "Traceback" not in done.stderr
+    shell = subprocess.run(
+        [sys.executable, "-m", "lensctl", "shell"],
+        input=b"red\n\xff\nred\n",
+        capture_output=True,
+        env=environment_of(indexed.parent) | {"PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert shell.returncode == 0, shell.stderr
+    assert b"Traceback" not in shell.stderr
+
+
 def test_an_unknown_folder_is_said_to_be_unknown(run: Run, indexed: Path) -> None:
     done = run("query", "red", "--in", indexed.parent / "elsewhere")
     assert done.returncode == 1

@@ -20,6 +20,7 @@ from lensctl.library.duplicates import (
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.photos.decode import decode
+from lensctl.photos.near_duplicates import MAX_DISTANCE
 from support.colour_model import ColourModel
 
 Find = Callable[[], list[list[str]]]
@@ -261,6 +262,31 @@ def test_photos_of_another_shape_do_not_join_a_group(index, find: Find, tmp_path
         _scene(tmp_path / "p" / f"{name}.png", 1, size)
     index(tmp_path / "p")
     assert sorted(find()) == [["p/a.png", "p/b.png"], ["p/c.png", "p/d.png"]]
+
+
+def test_a_series_is_no_chain_of_copies(index, find: Find, search, tmp_path: Path) -> None:
+    """Each picture is near to the next one, and the first is another picture than the last."""
+    ends = [Image.open(_scene(tmp_path / f"{seed}.png", seed)) for seed in (1, 2)]
+    (tmp_path / "p").mkdir()
+    for step in range(21):
+        Image.blend(*ends, step / 20).save(tmp_path / "p" / f"{step:02}.png")
+    index(tmp_path / "p")
+    groups = find()
+    assert len(groups) > 1
+    for group in groups:
+        first, *others = (telling_hash(Image.open(tmp_path / name)) for name in group)
+        assert all((first ^ other).bit_count() <= MAX_DISTANCE for other in others)
+
+
+def test_what_lies_behind_a_linked_folder_is_told(index, search, tmp_path: Path) -> None:
+    photo = _scene(tmp_path / "p" / "one.png", 1)
+    _same(photo, tmp_path / "p" / "two.png")
+    index(tmp_path / "p")
+    (tmp_path / "p").rename(tmp_path / "moved")
+    (tmp_path / "p").symlink_to("moved")
+    groups, disk = search()
+    assert groups == []
+    assert len(disk.linked) == 2
 
 
 def test_flat_pictures_are_no_near_copies(index, find: Find, tmp_path: Path) -> None:
