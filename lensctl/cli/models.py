@@ -153,7 +153,7 @@ def pull(
             bar.update(0)
 
         def tell(why: str, seconds: float) -> None:
-            tqdm.write(f"{why}; trying again in {seconds:.0f} s", file=sys.stderr)
+            tqdm.write(f"{why}; trying again in {seconds:g} s", file=sys.stderr)
 
         folder = pull_model(
             what,

@@ -1,5 +1,6 @@
 """`lensctl train`: a run from a recipe, the check of a data set, imports from other formats."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,7 +112,8 @@ def run(
             raise typer.Exit(error.exit_code) from error
         raise
     if outcome.stopped_by:
-        note(f"saved at step {outcome.step}; go on with --resume")
+        if os.environ.get("RANK", "0") == "0":  # one of several processes tells it
+            note(f"saved at step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.stopped_by)
     if outcome.model is not None:
         _show(outcome.metrics)

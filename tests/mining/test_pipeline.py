@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -207,6 +208,16 @@ def test_nothing_outside_the_folder_is_read_or_written(handbook: Path, tmp_path:
     assert link["reason"] == "path outside the folder"
     assert all(p.is_relative_to(tmp_path) for p in tmp_path.rglob("*"))
     assert not (tmp_path / "passwd").exists()
+
+
+def test_a_part_that_was_never_put_in_place_is_none(tmp_path: Path) -> None:
+    """A run may be killed between the last file of a part and its renaming."""
+    work = Workspace(tmp_path)
+    work.make_part("pages", "whole", "key", lambda folder: Funnel())
+    shutil.copytree(work.part_folder("pages", "whole"), work.part_folder("pages", ".other.abc"))
+    assert work.parts("pages") == ["whole"]
+    work.remove_leftovers("pages", {"whole"})
+    assert not work.part_folder("pages", ".other.abc").exists()
 
 
 def test_wrong_inputs_are_explained(tmp_path: Path) -> None:

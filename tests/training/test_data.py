@@ -92,6 +92,7 @@ def test_a_batch_larger_than_an_epoch_is_refused(tmp_path, workers):
     shards = write_shards(tmp_path, number=12, per_shard=3)
     with pytest.raises(DataError) as caught:
         stream_batches(shards, 1, batch=20, workers=workers)
+    assert "must fill a batch by itself" in caught.value.what
     assert "too few triplets to fill a batch" in caught.value.why
 
 

@@ -125,6 +125,7 @@ def start_run(tmp_path, *arguments, **tables):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
@@ -166,6 +167,19 @@ def test_sigterm_saves_and_exits_143_on_two_processes(tmp_path):
     steps = curve(tmp_path / "out")
     assert max(find_checkpoints(tmp_path / "out/checkpoints")) == steps[-1]["step"]
     assert "--resume" in errors
+
+
+def test_ctrl_c_on_a_terminal_saves_with_two_processes(tmp_path):
+    """It goes to all of the terminal's processes, and the launcher passes it on."""
+    run = start_run(tmp_path, "--nproc", "2", optimiser={"steps": 100_000})
+    wait_for_step(tmp_path / "out", 3, run)
+    os.killpg(run.pid, signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, errors
+    steps = curve(tmp_path / "out")
+    assert max(find_checkpoints(tmp_path / "out/checkpoints")) == steps[-1]["step"]
+    assert errors.count("saved at step") == 1
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])

@@ -9,7 +9,7 @@ from lensctl.errors import DataError, UsageError
 from lensctl_training import loop
 from lensctl_training.benchmark_validation import ModelInMemory
 from lensctl_training.benchmarks.triplet_set import encode_triplets, score_triplets
-from lensctl_training.checkpoint import find_checkpoints, load_checkpoint
+from lensctl_training.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from lensctl_training.data.held_out import hold_out
 from lensctl_training.log import read_log
 from lensctl_training.model import TripletEncoder, build_model
@@ -134,8 +134,14 @@ def test_another_metric_on_resume_forgets_the_best_by_the_old(tmp_path, monkeypa
     assert step == 8 and progress["scores"] == {8: 0.3} and progress["metric"] == "mrr"
 
 
-def test_the_same_metric_on_resume_keeps_the_best(tmp_path, monkeypatch):
+@pytest.mark.parametrize("says_its_metric", [True, False])
+def test_the_same_metric_on_resume_keeps_the_best(tmp_path, monkeypatch, says_its_metric):
     fake_scores(monkeypatch, [(0.9, 0.1), (0.5, 0.2)])
     train(make_recipe(), tmp_path)
+    if not says_its_metric:  # as checkpoints once were
+        path = find_checkpoints(tmp_path / "checkpoints")[8]
+        state = load_checkpoint(path)
+        del state["progress"]["metric"]
+        save_checkpoint(path, state)
     train(make_recipe(), tmp_path, resume=True)
     assert list(find_checkpoints(tmp_path / "checkpoints")) == [4, 8]

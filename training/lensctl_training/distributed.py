@@ -218,6 +218,9 @@ def launch(number: int, arguments: Sequence[str]) -> int:
             subprocess.Popen(
                 [sys.executable, "-m", "lensctl", *arguments],
                 env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                # A terminal's Ctrl-C goes to its whole group: they would hear it twice, which
+                # means at once.
+                process_group=0,
             )
             for rank in range(number)
         ]

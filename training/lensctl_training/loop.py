@@ -332,7 +332,9 @@ class Trainer:
         self.temperature.load_state_dict(state["temperature"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])
-        if self.progress.metric != self.recipe.validation.metric:
+        # Checkpoints did not always say what their scores are of.
+        metric = self.progress.metric or state["recipe"]["validation"]["metric"]
+        if metric != self.recipe.validation.metric:
             # Scores of two metrics cannot be compared: what was best by the other is forgotten.
             self.progress.scores.clear()
         for reason, where in state["problems"]:

@@ -18,7 +18,7 @@ from lensctl_training.data.batches import (
     fingerprint,
     load_usable,
 )
-from lensctl_training.data.stream import ShardStream
+from lensctl_training.data.stream import TOO_FEW, ShardStream
 from lensctl_training.data.triplet import Problems
 
 
@@ -122,10 +122,15 @@ def _usable(fetched: Fetched) -> Fetched:
         found = Problems()
         for reason, where in fetched.problems:
             found.add(reason, where)
+        few = any(reason == TOO_FEW for reason, _ in fetched.problems)
         raise DataError(
-            "the data set has no usable triplets where one was looked for",
+            "each reader of the data set must fill a batch by itself, and one cannot"
+            if few
+            else "the data set has no usable triplets where one was looked for",
             why="; ".join(found.lines()) or "a reader's shards are empty",
-            next_step="run `lensctl train check DATA`; with few triplets use fewer data.workers",
+            next_step="use fewer data.workers, or a smaller batch.size"
+            if few
+            else "run `lensctl train check DATA`; with few triplets use fewer data.workers",
         )
     return fetched
 

@@ -20,6 +20,7 @@ from lensctl_training.data.triplet import Problems, Triplet
 
 MAX_PIXELS = 100_000_000
 """An image larger than this in a training set is a mistake or an attack."""
+TOO_FEW = "too few triplets to fill a batch"
 MOST_PENDING = 10_000
 """Bad examples while one batch is made, after which a data set is given up."""
 MOST_FRUITLESS = 20
@@ -117,7 +118,7 @@ class ShardStream(IterableDataset[Fetched]):
             if fruitless == most_fruitless:
                 if examples:
                     said = f"{len(examples)} for one reader, which needs {self.batch}"
-                    problems.append(("too few triplets to fill a batch", said))
+                    problems.append((TOO_FEW, said))
                 yield Fetched(None, "", number, problems)
                 return
             examples.clear()

@@ -97,11 +97,15 @@ class Workspace:
         return Funnel.from_json(done["funnel"]) if done else Funnel()
 
     def parts(self, stage: str) -> list[str]:
-        """Names of the finished parts of a stage, sorted."""
+        """Names of the finished parts of a stage, sorted; those being made have a dot in front."""
         folder = self.folder / stage
         if not folder.is_dir():
             return []
-        return sorted(p.name for p in folder.iterdir() if (p / DONE).is_file())
+        return sorted(
+            one.name
+            for one in folder.iterdir()
+            if not one.name.startswith(".") and (one / DONE).is_file()
+        )
 
     def make_part(self, stage: str, part: str, key: str, work: Callable[[Path], Funnel]) -> Funnel:
         """Let `work` fill a temporary folder, then put it in place. A part made twice at the
