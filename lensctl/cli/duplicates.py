@@ -14,10 +14,12 @@ from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
+from lensctl.errors import UsageError
 from lensctl.show.names import show_path, show_short_path
 from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
+    from lensctl.library.catalog import Catalog
     from lensctl.library.duplicates import Disk, Group, PhotoCopy
 
 
@@ -94,11 +96,11 @@ def _find(
     place = existing_library(settings.library)
     if exact:
         with place.reading() as catalog:
-            under = catalog.locate(folder) if folder is not None else None
+            under = None if folder is None else _known(catalog, folder)
             return exact_groups(catalog, under, disk=disk)
     with open_session(place, model_for(place, settings.model)) as session:
         catalog = session.catalog
-        under = catalog.locate(folder) if folder is not None else None
+        under = None if folder is None else _known(catalog, folder)
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
@@ -112,6 +114,16 @@ def _find(
             progress=_bar,
         )
         return [*exact_groups(catalog, under, disk=disk), *near]
+
+
+def _known(catalog: "Catalog", folder: Path) -> bytes:
+    """A folder by the catalog's name. Raises UsageError where no photo is known there."""
+    under = catalog.locate(folder)
+    if not catalog.photos_under(under):
+        raise UsageError(
+            f"the library knows no photo in {folder}", next_step="see its folders: lensctl status"
+        )
+    return under
 
 
 def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:

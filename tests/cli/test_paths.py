@@ -98,6 +98,9 @@ def test_an_unknown_folder_is_said_to_be_unknown(run: Run, indexed: Path) -> Non
     done = run("query", "red", "--in", indexed.parent / "elsewhere")
     assert done.returncode == 1
     assert "knows no photo in" in done.stderr
+    done = run("duplicates", "--exact", "--in", indexed.parent / "elsewhere")
+    assert done.returncode == 2
+    assert "knows no photo in" in done.stderr
 
 
 def test_the_query_photo_alone_is_explained(run: Run, indexed: Path) -> None:
