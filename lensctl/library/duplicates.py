@@ -212,7 +212,8 @@ def _alike(photos: list[tuple[PhotoCopy, int]], max_distance: int) -> list[list[
             ]
             if len(near) > 1:
                 found.append(near)
-            left = [one for one in left if one not in near]
+            gathered = set(near)
+            left = [one for one in left if one not in gathered]
     return found
 
 
