@@ -14,7 +14,6 @@ from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
-from lensctl.errors import UsageError
 from lensctl.show.names import show_path, show_short_path
 from lensctl.show.page_file import require_page_path
 
@@ -75,11 +74,6 @@ def duplicates(
             f"left out: {count(len(disk.stale), 'file')}, changed or missing since indexing;"
             " bring the library up to date: lensctl index"
         )
-    if disk.linked:
-        note(
-            f"left out: {count(len(disk.linked), 'file')} behind symbolic links to folders;"
-            " where one was moved, say so: lensctl relocate OLD NEW"
-        )
     if not groups:
         unwritten = f"; no page was written to {html}" if html is not None else ""
         note(f"no duplicates{f' in {folder}' if folder else ''}{unwritten}")
@@ -96,10 +90,12 @@ def _find(
     place = existing_library(settings.library)
     if exact:
         with place.reading() as catalog:
+            _tell_linked_roots(catalog)
             under = None if folder is None else _known(catalog, folder)
             return exact_groups(catalog, under, disk=disk)
     with open_session(place, model_for(place, settings.model)) as session:
         catalog = session.catalog
+        _tell_linked_roots(catalog)
         under = None if folder is None else _known(catalog, folder)
         lens = catalog.lens(session.model.info)
         assert lens is not None
@@ -117,13 +113,22 @@ def _find(
 
 
 def _known(catalog: "Catalog", folder: Path) -> bytes:
-    """A folder by the catalog's name. Raises UsageError where no photo is known there."""
+    """A folder by the catalog's name; says so where no photo is known there."""
     under = catalog.locate(folder)
     if not catalog.photos_under(under):
-        raise UsageError(
-            f"the library knows no photo in {folder}", next_step="see its folders: lensctl status"
-        )
+        note(f"the library knows no photo in {folder}; see its folders: lensctl status")
     return under
+
+
+def _tell_linked_roots(catalog: "Catalog") -> None:
+    """Of a folder that was moved, and left a link in its place, nothing is compared."""
+    for _, root in catalog.roots():
+        real = os.path.realpath(root)
+        if real != root and Path(os.fsdecode(real)).is_dir():
+            note(
+                f"left out: {show_path(root)}, which is a symbolic link now; say where it moved:"
+                f" lensctl relocate {show_path(root)} {show_path(real)}"
+            )
 
 
 def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:

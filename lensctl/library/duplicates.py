@@ -79,12 +79,10 @@ class Disk:
 
     Attributes:
         stale: paths that are missing, or changed since they were indexed.
-        linked: paths through folders that are symbolic links.
     """
 
     def __init__(self) -> None:
         self.stale: set[bytes] = set()
-        self.linked: set[bytes] = set()
         self._seen: dict[bytes, os.stat_result | None] = {}
         self._real: dict[bytes, bool] = {}
 
@@ -116,10 +114,7 @@ class Disk:
         except OSError:  # gone, or its folder is closed to us: the next index run says which
             self.stale.add(copy.path)
             return None
-        if not self._real[folder]:
-            self.linked.add(copy.path)
-            return None
-        if stat.S_ISLNK(status.st_mode):
+        if stat.S_ISLNK(status.st_mode) or not self._real[folder]:
             return None
         as_indexed = (status.st_size, status.st_mtime_ns) == (copy.size, copy.mtime_ns)
         if not (as_indexed and stat.S_ISREG(status.st_mode)):

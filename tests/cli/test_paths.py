@@ -99,8 +99,18 @@ def test_an_unknown_folder_is_said_to_be_unknown(run: Run, indexed: Path) -> Non
     assert done.returncode == 1
     assert "knows no photo in" in done.stderr
     done = run("duplicates", "--exact", "--in", indexed.parent / "elsewhere")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "knows no photo in" in done.stderr
+
+
+def test_a_root_that_became_a_link_is_told(run: Run, indexed: Path) -> None:
+    indexed.rename(indexed.parent / "moved")
+    indexed.symlink_to("moved")
+    done = run("duplicates", "--exact")
+    moved = f"lensctl relocate {indexed} {indexed.parent / 'moved'}"
+    assert (done.returncode, moved in done.stderr) == (1, True)
+    assert run(*moved.split()[1:]).returncode == 0
+    assert "symbolic link" not in run("duplicates", "--exact").stderr
 
 
 def test_the_query_photo_alone_is_explained(run: Run, indexed: Path) -> None:

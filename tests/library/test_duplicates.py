@@ -278,17 +278,6 @@ def test_a_series_is_no_chain_of_copies(index, find: Find, search, tmp_path: Pat
         assert all((first ^ other).bit_count() <= MAX_DISTANCE for other in others)
 
 
-def test_what_lies_behind_a_linked_folder_is_told(index, search, tmp_path: Path) -> None:
-    photo = _scene(tmp_path / "p" / "one.png", 1)
-    _same(photo, tmp_path / "p" / "two.png")
-    index(tmp_path / "p")
-    (tmp_path / "p").rename(tmp_path / "moved")
-    (tmp_path / "p").symlink_to("moved")
-    groups, disk = search()
-    assert groups == []
-    assert len(disk.linked) == 2
-
-
 def test_flat_pictures_are_no_near_copies(index, find: Find, tmp_path: Path) -> None:
     """Whatever their colour, their hashes are equal: that of no features."""
     noise = np.random.default_rng(5).normal(128, 3, (320, 480, 1)).repeat(3, 2)
