@@ -281,13 +281,18 @@ ORDER BY photos.state = 'offline', photos.path
 
 def folder_condition(folder: bytes, column: str = "photos.path") -> tuple[str, list[bytes]]:
     """SQL and values: paths in a folder at any depth, or that very path."""
-    start = folder.rstrip(b"/") + b"/"
+    start = with_slash(folder)
     # "0" follows "/" in ASCII, so this range holds all that begins with the folder's name and "/".
     end = start[:-1] + b"0"
     return (
         f" AND ({column} = ? OR ({column} >= ? AND {column} < ?))",
         [folder, start, end],
     )
+
+
+def with_slash(folder: bytes) -> bytes:
+    """How all paths in a folder begin."""
+    return folder.rstrip(b"/") + b"/"
 
 
 def to_floats(blob: bytes) -> Floats:

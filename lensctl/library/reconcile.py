@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lensctl.library.catalog import KnownLens, folder_condition
+from lensctl.library.catalog import KnownLens, folder_condition, with_slash
 from lensctl.library.recorder import Recorder, signed
 from lensctl.photos.scan import FoundPhoto
 
@@ -178,7 +178,7 @@ class _Verdicts:
 
     def __init__(self, renumbered: dict[int, int], closed: Sequence[bytes]) -> None:
         self._renumbered = renumbered
-        self._closed = tuple(folder.rstrip(b"/") + b"/" for folder in closed)
+        self._closed = tuple(map(with_slash, closed))
         self._nearest: dict[bytes, int | None] = {}
 
     def of(self, path: bytes, device: int) -> str:

@@ -15,6 +15,7 @@ from lensctl.library.catalog import (
     KnownLens,
     folder_condition,
     from_floats,
+    with_slash,
 )
 from lensctl.models.interface import Floats, ModelInfo
 from lensctl.photos.facts import Facts
@@ -93,15 +94,15 @@ class Recorder(Catalog):
     def root_of(self, path: bytes) -> int | None:
         """The root that holds a path, if there is one."""
         for root_id, root in self.roots():
-            if path == root or path.startswith(root.rstrip(b"/") + b"/"):
+            if path == root or path.startswith(with_slash(root)):
                 return root_id
         return None
 
     def _merge_nested_roots(self) -> None:
         """Roots are disjoint: one that lies inside another becomes part of it."""
         outer: tuple[int, bytes] | None = None
-        for root_id, path in sorted(self.roots(), key=lambda root: root[1].rstrip(b"/") + b"/"):
-            if outer is None or not path.startswith(outer[1].rstrip(b"/") + b"/"):
+        for root_id, path in sorted(self.roots(), key=lambda root: with_slash(root[1])):
+            if outer is None or not path.startswith(with_slash(outer[1])):
                 outer = root_id, path
                 continue
             self.connection.execute(
