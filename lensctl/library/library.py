@@ -21,6 +21,7 @@ from lensctl.errors import (
     StorageError,
 )
 from lensctl.library.catalog import SCHEMA_VERSION, Catalog
+from lensctl.lock import held_alone
 
 if TYPE_CHECKING:
     from lensctl.library.recorder import Recorder
@@ -157,29 +158,14 @@ class Library:
                 next_step="name another folder: --library FOLDER or LENSCTL_LIBRARY",
             ) from error
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.folder / "write.lock", timeout=0, mode=0o600)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise LibraryBusyError(
-                f"another lensctl is writing to {self.folder}",
-                why="one process writes at a time; queries are not held up",
-                next_step="wait for it to end, then run the command again",
-            ) from error
-        except OSError as error:
-            raise StorageError(
-                f"cannot write to {self.folder}",
-                why=error.strerror or str(error),
-                next_step="check the rights of the folder, or name another with --library",
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        busy = LibraryBusyError(
+            f"another lensctl is writing to {self.folder}",
+            why="one process writes at a time; queries are not held up",
+            next_step="wait for it to end, then run the command again",
+        )
+        elsewhere = "name another folder with --library"
+        return held_alone(self.folder / "write.lock", busy, elsewhere=elsewhere, mode=0o600)
 
 
 def _open_recorder(connection: sqlite3.Connection) -> "Recorder":

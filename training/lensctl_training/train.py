@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from lensctl.errors import DataError, LensctlError, LibraryBusyError, StorageError, UsageError
+from lensctl.errors import DataError, LensctlError, LibraryBusyError, UsageError
+from lensctl.lock import held_alone
 from lensctl_training import checkpoint
 from lensctl_training.data.batches import Batch, Example, collate
 from lensctl_training.data.shards import find_shards
@@ -95,29 +95,20 @@ def _held(out: Path, group: Processes) -> Iterator[None]:
 
     The first process holds the lock, and the system frees it however that process ends.
     """
-    lock = FileLock(out / LOCK, timeout=0)
+    busy = LibraryBusyError(
+        f"another run is training into {out}",
+        why="two runs in one folder would delete each other's checkpoints",
+        next_step="wait for it to end, or choose another --out",
+    )
     refused: LensctlError | None = None
-    if group.first:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            refused = LibraryBusyError(
-                f"another run is training into {out}",
-                why="two runs in one folder would delete each other's checkpoints",
-                next_step="wait for it to end, or choose another --out",
-            )
-        except OSError as error:
-            refused = StorageError(
-                f"cannot write to {out}",
-                why=error.strerror or str(error),
-                next_step="check the disk space and the rights there, or choose another --out",
-            )
-    try:
+    with contextlib.ExitStack() as held:
+        if group.first:
+            try:
+                held.enter_context(held_alone(out / LOCK, busy, elsewhere="choose another --out"))
+            except LensctlError as error:
+                refused = error
         group.refuse_together(refused)
         yield
-    finally:
-        lock.release()
 
 
 def _take_place(

@@ -31,9 +31,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock, Timeout
 
 from lensctl.errors import DataError, LibraryBusyError, ModelError, PhotoError
+from lensctl.lock import held_alone
 from lensctl.models.interface import Floats, IndexSide, Preprocessor
 from lensctl_training.batching import in_batches
 from lensctl_training.benchmarks.benchmark import ImageRef
@@ -84,8 +84,6 @@ class GalleryStore:
         encoder = side.info.encoder_fingerprint
         parts = (benchmark, self.images_hash[:16], encoder[:16], side.precision)
         self.folder = cache / "-".join(parts)
-        cache.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{self.folder}.lock")
 
     def encode(
         self, *, batch_size: int = 32, workers: int = 2, progress: Progress = lambda count: None
@@ -100,18 +98,18 @@ class GalleryStore:
         Raises:
             ModelError: the model gave a vector that is not finite.
             LibraryBusyError: another evaluation is encoding the same images.
+            StorageError: the cache cannot be written to.
         """
-        try:
-            with self._lock.acquire(timeout=0):
-                self._create()
-                self._encode_pending(batch_size, workers, progress)
-                return self._open()
-        except Timeout as error:
-            raise LibraryBusyError(
-                f"another evaluation is encoding into {self.folder}",
-                why="two writers would mix their vectors",
-                next_step="wait for it to end, or give --cache another folder",
-            ) from error
+        busy = LibraryBusyError(
+            f"another evaluation is encoding into {self.folder}",
+            why="two writers would mix their vectors",
+            next_step="wait for it to end, or give --cache another folder",
+        )
+        lock = self.folder.with_name(f"{self.folder.name}.lock")
+        with held_alone(lock, busy, elsewhere="give --cache another folder"):
+            self._create()
+            self._encode_pending(batch_size, workers, progress)
+            return self._open()
 
     def _create(self) -> None:
         """Allocate the arrays in a temporary folder that then takes the name: all or nothing."""

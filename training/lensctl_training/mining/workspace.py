@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lensctl.errors import LibraryBusyError, UsageError
+from lensctl.lock import held_alone
 from lensctl_training.mining.funnel import Funnel
 
 DONE = "done.json"
@@ -61,27 +60,20 @@ class Workspace:
         self.out = out
         self.folder = out / "work"
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other runs out of the folder: each would delete what the other is making.
 
-        Raises:
+        Raises, when entered:
             LibraryBusyError: another run is at work here.
+            StorageError: the folder cannot be written to.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "run.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise LibraryBusyError(
-                f"another `lensctl mine` is writing to {self.out}",
-                why="one run at a time works in a folder, with as many --workers as it likes",
-                next_step="wait for it to end, or name another folder with --out",
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+        busy = LibraryBusyError(
+            f"another `lensctl mine` is writing to {self.out}",
+            why="one run at a time works in a folder, with as many --workers as it likes",
+            next_step="wait for it to end, or name another folder with --out",
+        )
+        elsewhere = "name another folder with --out"
+        return held_alone(self.folder / "run.lock", busy, elsewhere=elsewhere)
 
     def part_folder(self, stage: str, part: str) -> Path:
         return self.folder / stage / part

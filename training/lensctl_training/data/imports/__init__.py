@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
 from lensctl.errors import DataError
+from lensctl.lock import held_alone
 from lensctl_training.data.batches import BadExampleError
 from lensctl_training.data.imports import cirr, fashioniq, megapairs
 from lensctl_training.data.jsonl import Row, read_rows
@@ -72,35 +72,32 @@ def _appearing_whole(out: Path) -> Iterator[Path]:
 
     Raises:
         DataError: there are shards in `out`, or another import into it is running.
+        StorageError: it cannot be written to.
     """
     if any(out.glob("*.tar")):
         raise DataError(f"{out} already holds shards", next_step="choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
     exists = out.exists()
     hidden = out / ".importing" if exists else out.with_name(f".{out.name}.importing")
-    lock = FileLock(hidden.with_name(f"{hidden.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise DataError(
-            f"another import into {out} is running",
-            why=f"it holds {lock.lock_file}",
-            next_step="wait for it to end, or choose another --out",
-        ) from error
-    try:
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir()
-        yield hidden
-        if exists:
-            for shard in sorted(hidden.iterdir()):
-                shard.rename(out / shard.name)
-        else:
-            hidden.rename(out)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-        with suppress(OSError):  # Windows does not remove what is open
-            Path(lock.lock_file).unlink()
-        lock.release()
+    lock = hidden.with_name(f"{hidden.name}.lock")
+    busy = DataError(
+        f"another import into {out} is running",
+        why=f"it holds {lock}",
+        next_step="wait for it to end, or choose another --out",
+    )
+    with held_alone(lock, busy, elsewhere="choose another --out"):
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+            hidden.mkdir()
+            yield hidden
+            if exists:
+                for shard in sorted(hidden.iterdir()):
+                    shard.rename(out / shard.name)
+            else:
+                hidden.rename(out)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+            with suppress(OSError):  # Windows does not remove what is open
+                lock.unlink()
 
 
 def _as_triplet(row: Row, key: str) -> Triplet:
