@@ -44,7 +44,8 @@ Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps.")
 ]
 BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", help="Address a folder of pages was saved from.")
+    str | None,
+    typer.Option("--base-url", metavar="URL", help="Address a folder of pages was saved from."),
 ]
 Fetch = Annotated[
     bool, typer.Option("--fetch", help="Fetch images that the input lacks; robots.txt is obeyed.")
@@ -52,37 +53,54 @@ Fetch = Annotated[
 Endpoint = Annotated[
     str | None,
     typer.Option(
-        "--endpoint", help="OpenAI-compatible address whose model writes the instructions."
+        "--endpoint",
+        metavar="URL",
+        help="OpenAI-compatible address whose model writes the instructions.",
     ),
 ]
 EndpointModel = Annotated[
-    str | None, typer.Option("--endpoint-model", help="Name of the model at --endpoint.")
+    str | None,
+    typer.Option("--endpoint-model", metavar="NAME", help="Name of the model at --endpoint."),
 ]
 Captioner = Annotated[
     str | None,
     typer.Option(
         "--captioner",
-        help="OpenAI-compatible address with vision, or open_clip:MODEL/WEIGHTS_FILE.",
+        metavar="URL|open_clip:MODEL/FILE",
+        help="OpenAI-compatible address with vision, or a captioning model of open_clip.",
     ),
 ]
 CaptionerModel = Annotated[
-    str | None, typer.Option("--captioner-model", help="Name of the model at --captioner.")
+    str | None,
+    typer.Option("--captioner-model", metavar="NAME", help="Name of the model at --captioner."),
 ]
 ValShare = Annotated[
     float | None,
-    typer.Option("--val-share", help="Expected share of sites that go to val.", min=0.0, max=0.99),
+    typer.Option(
+        "--val-share",
+        metavar="SHARE",
+        help="Expected share of sites that go to val, 0 to 0.99.",
+        min=0.0,
+        max=0.99,
+    ),
 ]
 ValSite = Annotated[
-    list[str] | None, typer.Option("--val-site", help="A site that goes to val; may be repeated.")
+    list[str] | None,
+    typer.Option("--val-site", metavar="HOST", help="A site that goes to val; may be repeated."),
 ]
 Replace = Annotated[
     bool,
     typer.Option("--replace", help="Delete what --out holds of inputs that are not named now."),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="local or ray.")]
-Address = Annotated[str, typer.Option("--address", help="Address of a running Ray cluster.")]
+Engine = Annotated[str, typer.Option("--engine", metavar="ENGINE", help="local or ray.")]
+Address = Annotated[
+    str, typer.Option("--address", metavar="ADDRESS", help="Address of a running Ray cluster.")
+]
 Workers = Annotated[
-    int, typer.Option("--workers", help="Processes (local) or tasks at a time (ray).", min=0)
+    int,
+    typer.Option(
+        "--workers", metavar="N", help="Processes (local) or tasks at a time (ray).", min=0
+    ),
 ]
 
 

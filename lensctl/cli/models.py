@@ -22,7 +22,8 @@ models = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NameOption = Annotated[
-    str, typer.Option("--name", help="Name of the model to make.", show_default=False)
+    str,
+    typer.Option("--name", metavar="NAME", help="Name of the model to make.", show_default=False),
 ]
 BackboneOption = Annotated[
     str,
@@ -102,7 +103,10 @@ def convert(
     sum_weight: Annotated[
         float | None,
         typer.Option(
-            "--sum-weight", help="Weight of the words in the sum fusion.", show_default=False
+            "--sum-weight",
+            metavar="WEIGHT",
+            help="Weight of the words in the sum fusion.",
+            show_default=False,
         ),
     ] = None,
     overwrite: OverwriteOption = False,
@@ -133,7 +137,10 @@ def pull(
     name: NameOption = "",
     backbone: BackboneOption = "",
     sha256: Annotated[
-        str, typer.Option("--sha256", help="Expected hash of the file.", show_default=False)
+        str,
+        typer.Option(
+            "--sha256", metavar="HASH", help="Expected hash of the file.", show_default=False
+        ),
     ] = "",
     keep_download: Annotated[
         bool, typer.Option("--keep-download", help="Keep the downloaded file.")

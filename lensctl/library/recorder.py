@@ -255,11 +255,11 @@ class Recorder(Catalog):
         inside, values = folder_condition(old, "path")
         known = self.connection.execute(
             f"DELETE FROM {table} WHERE {_RENAMED} IN (SELECT path FROM {table}) {inside}",
-            [new, len(old) + 1, *values],
+            [*_renaming(old, new), *values],
         )
         renamed = self.connection.execute(
             f"UPDATE OR REPLACE {table} SET path = {_RENAMED} WHERE 1 {inside}",
-            [new, len(old) + 1, *values],
+            [*_renaming(old, new), *values],
         )
         return known.rowcount + renamed.rowcount
 
@@ -271,7 +271,7 @@ class Recorder(Catalog):
                 "SELECT roots.id, there.id FROM roots JOIN roots AS there"
                 f" ON there.path = {_RENAMED.replace('path', 'roots.path')}"
                 f" WHERE 1 {condition}",
-                [new, len(old) + 1, *values],
+                [*_renaming(old, new), *values],
             )
         )
 
@@ -303,12 +303,17 @@ class Recorder(Catalog):
         )
 
 
+def _renaming(old: bytes, new: bytes) -> tuple[bytes, bytes, bytes, int]:
+    """Values for `_RENAMED`; `old` or `new` may be /, the one folder that ends with a slash."""
+    return old, new, with_slash(new), len(with_slash(old)) + 1
+
+
 def signed(number: int) -> int:
     """A 64-bit number as SQLite holds it: some file systems use the highest bit."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
-_RENAMED = "CAST(? || substr(path, ?) AS BLOB)"
+_RENAMED = "CAST(CASE path WHEN ? THEN ? ELSE ? || substr(path, ?) END AS BLOB)"
 
 _UNPLACED = "NOT EXISTS (SELECT 1 FROM photos WHERE photos.content_id = contents.id)"
 

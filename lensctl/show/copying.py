@@ -6,6 +6,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on nearly all file systems."""
+
 
 def place_copy(source: Path, folder: Path) -> Path:
     """Copy a file, with its times, into a folder, under its own name or name-2, name-3, ...
@@ -44,8 +47,17 @@ def place_link(source: Path, folder: Path) -> Path:
 
 
 def _names(source: Path) -> "itertools.chain[str]":
-    numbered = (f"{source.stem}-{number}{source.suffix}" for number in itertools.count(2))
+    numbered = (_numbered(source, f"-{number}") for number in itertools.count(2))
     return itertools.chain([source.name], numbered)
+
+
+def _numbered(source: Path, number: str) -> str:
+    """The name with a number, cut where a file system would refuse it."""
+    room = _LONGEST_NAME - len(os.fsencode(f"{number}{source.suffix}"))
+    stem = source.stem
+    if len(os.fsencode(stem)) > room:
+        stem = os.fsencode(stem)[:room].decode(errors="ignore")
+    return f"{stem}{number}{source.suffix}"
 
 
 def _reserve(place: Path) -> bool:

@@ -66,7 +66,7 @@ def _is_page(path: Path) -> bool:
 
 
 def _write_whole(path: Path, page: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".lensctl-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(page)

@@ -121,6 +121,19 @@ def test_what_is_known_at_the_new_place_stays(photos, library, index, model, aga
     assert model.encoded == encoded
 
 
+def test_photos_can_move_to_the_root_of_all_folders_and_back(photos, library, index):
+    index(photos)
+    before = states(library)
+    with library.writing() as recorder:
+        assert recorder.relocate(os.fsencode(photos), b"/") == 12
+        assert [path for _, path in recorder.roots()] == [b"/"]
+    assert "/a/00.png" in states(library)
+    with library.writing() as recorder:
+        assert recorder.relocate(b"/", os.fsencode(photos)) == 12
+        assert [path for _, path in recorder.roots()] == [os.fsencode(photos)]
+    assert states(library) == before
+
+
 def test_a_folder_can_move_into_itself_and_out_of_its_root(photos, library, index):
     index(photos)
     inside = photos / "a" / "old"

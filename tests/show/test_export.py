@@ -25,6 +25,15 @@ def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert len(list(out.iterdir())) == 4
 
 
+def test_a_number_finds_room_in_the_longest_names(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a" * 251 + ".jpg", "ä" * 125 + "x.jpg"):
+        _file(out / name, "theirs")
+        place = place_copy(_file(tmp_path / "1" / name, "ours"), out)
+        assert place.name == name[0] * (249 // len(name[0].encode())) + "-2.jpg"
+        assert place.read_text() == "ours"
+
+
 def test_what_is_there_already_is_not_copied_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

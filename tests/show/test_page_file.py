@@ -65,6 +65,12 @@ def test_an_earlier_page_is_replaced_and_its_link_stays(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["link.html", "page.html"]
 
 
+def test_a_page_may_have_the_longest_name(tmp_path: Path) -> None:
+    page = tmp_path / f"{'p' * 250}.html"
+    write_page(page, PAGE)
+    assert [one.name for one in tmp_path.iterdir()] == [page.name]
+
+
 def test_no_results_write_no_page_and_say_so(run: Run, tmp_path: Path) -> None:
     done = run("query", "red", "--after", "2999", "--html", "page.html")
     assert done.returncode == 1
