@@ -130,6 +130,8 @@ def _fetch(client: httpx.Client, wanted: Download, progress: Progress) -> bool:
     headers = {"Range": f"bytes={done}-", "If-Range": version} if version else {}
     with client.stream("GET", wanted.url, headers=headers) as response:
         if response.status_code == 416:
+            if version and response.headers.get("Content-Range") == f"bytes */{done}":
+                return True  # all had arrived before the last run ended
             wanted.part.unlink()
             return False
         response.raise_for_status()

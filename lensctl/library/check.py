@@ -4,6 +4,7 @@ Every check is of the catalog itself or of a search file that claims to be whole
 that is merely out of date is no problem, the next query brings it up to date.
 """
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -40,23 +41,29 @@ def repair(library: Library) -> list[str]:
     """Mend what can be mended; returns what was done.
 
     Photos whose vectors are removed here are encoded again by the next index run.
+
+    Raises LibraryBusyError, and leaves all as it is, where another process writes.
     """
     done = []
+    with library.locked():
+        if _is_damaged(library):
+            done.append(_salvage(library))
+        with library.writing_under_lock() as recorder:
+            done += _mend_rows(recorder)
+        for path in sorted(library.search_folder.glob("*")):
+            if path.name.endswith(".part") or is_damaged(path):
+                path.unlink(missing_ok=True)
+                done.append(f"removed the search file {path.name}; the next query makes it again")
+    return done
+
+
+def _is_damaged(library: Library) -> bool:
     try:
         with library.reading() as catalog:
             rows = catalog.connection.execute("PRAGMA integrity_check(1)").fetchall()
-            damaged = rows != [("ok",)]
     except LibraryDamagedError:
-        damaged = True
-    if damaged:
-        done.append(_salvage(library))
-    with library.writing() as recorder:
-        done += _mend_rows(recorder)
-    for path in sorted(library.search_folder.glob("*")):
-        if path.name.endswith(".part") or is_damaged(path):
-            path.unlink()
-            done.append(f"removed the search file {path.name}; the next query makes it again")
-    return done
+        return True
+    return rows != [("ok",)]
 
 
 def _check_catalog(catalog: Catalog) -> Iterator[Problem]:
@@ -126,8 +133,10 @@ def _salvage(library: Library) -> str:
             old.replace(aside.with_name(aside.name + ending))
     library.catalog_path.replace(aside)
     saved = 0
-    source = sqlite3.connect(aside)
-    with library.writing() as recorder:
+    with (
+        contextlib.closing(sqlite3.connect(aside)) as source,
+        library.writing_under_lock() as recorder,
+    ):
         recorder.connection.execute("PRAGMA foreign_keys = OFF")
         with recorder.transaction():
             for table in _TABLES:
@@ -135,7 +144,6 @@ def _salvage(library: Library) -> str:
             recorder.connection.execute(
                 "DELETE FROM photos WHERE content_id NOT IN (SELECT id FROM contents)"
             )
-    source.close()
     return f"made a new database with {saved} rows that could be read; the old one is {aside.name}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lensctl.library.catalog import KnownLens
+from lensctl.library.catalog import KnownLens, from_floats
 from lensctl.library.index_run import IndexOptions, IndexSummary, Watcher
 from lensctl.library.library import Library
 from lensctl.library.pipeline import PhotoReader, Prepared, Unreadable, in_order
@@ -173,7 +173,10 @@ class _BatchWriter:
         self._summary.linked += 1
 
     def _keep(self, one: Prepared, embedding: np.ndarray, target: np.ndarray) -> None:
-        if not (np.isfinite(embedding).all() and np.isfinite(target).all()):
+        try:
+            for vector in (embedding, target):
+                from_floats(vector)
+        except ValueError:
             self._refuse(one.found, "the model gave no usable vector for it")
             return
         assert one.facts is not None

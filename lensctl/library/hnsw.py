@@ -59,8 +59,13 @@ class Graph:
         header = self._file.header
         index = hnswlib.Index(space="ip", dim=header.dim)
         note = self._sound_note()
-        if note is not None and (note.lens, note.epoch) == (header.lens, header.epoch):
-            index.load_index(str(self._path), max_elements=max(header.rows, note.rows))
+        if (
+            note is not None
+            and (note.lens, note.epoch) == (header.lens, header.epoch)
+            # Another process may have added to the graph what this file's header does not count.
+            and note.rows <= header.rows
+        ):
+            index.load_index(str(self._path), max_elements=header.rows)
             done = note.rows
         else:
             index.init_index(header.rows or 1, M=_LINKS, ef_construction=_EF_CONSTRUCTION)

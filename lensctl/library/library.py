@@ -102,7 +102,13 @@ class Library:
         StorageError.
         """
         self._make_folder()
-        with self._locked(), sqlite_errors(self.catalog_path):
+        with self.locked(), self.writing_under_lock() as recorder:
+            yield recorder
+
+    @contextlib.contextmanager
+    def writing_under_lock(self) -> "Iterator[Recorder]":
+        """As `writing`, for who holds the lock already."""
+        with sqlite_errors(self.catalog_path):
             if not self.exists():
                 self._make_catalog()
             with contextlib.closing(self.connect()) as connection:
@@ -158,7 +164,8 @@ class Library:
                 next_step="name another folder: --library FOLDER or LENSCTL_LIBRARY",
             ) from error
 
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        """The library's lock; raises, when entered, LibraryBusyError and StorageError."""
         busy = LibraryBusyError(
             f"another lensctl is writing to {self.folder}",
             why="one process writes at a time; queries are not held up",

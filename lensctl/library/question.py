@@ -10,6 +10,7 @@ import numpy as np
 from lensctl.errors import PhotoError
 from lensctl.library.catalog import Catalog, KnownLens, absolute
 from lensctl.models.interface import Floats, QueryKind, QuerySide
+from lensctl.photos.files import unreadable
 from lensctl.show.names import show_path
 
 
@@ -85,7 +86,10 @@ def _content_of(catalog: Catalog, photo: Path) -> int | None:
     path = absolute(photo)
     known = catalog.content_at(path)
     if known is not None:
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise unreadable(error) from error
         if known[1:] == (status.st_size, status.st_mtime_ns):
             return known[0]
     from lensctl.photos.reader import hash_file

@@ -129,7 +129,10 @@ class SearchFile:
         return self.codes[rows].astype(np.float32) / self.lengths[rows, None]
 
 
-_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    errno.ENOENT,  # another process removed what was being written as a leftover
+)
 
 
 def search_path(folder: Path, info: ModelInfo, space: Space, ending: str = "vec") -> Path:
@@ -177,7 +180,7 @@ def refresh_search_files(
     """Bring both search files of a lens up to date, and remove leftovers of broken writes."""
     folder.mkdir(mode=0o700, exist_ok=True)
     for leftover in folder.glob("*.part"):
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)
     for space in ("target", "text"):
         open_search_file(folder, catalog, lens, info, space, text_keys)
 

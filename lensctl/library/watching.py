@@ -24,6 +24,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingObserver
 
+from lensctl.library.catalog import with_slash
 from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 from lensctl.photos.rules import IGNORE_FILE
 
@@ -220,7 +221,7 @@ def _mounts_in(folder: bytes) -> frozenset[bytes]:
     except OSError:
         return frozenset()
     mounts = (_unescape(line.split()[4]) for line in lines)
-    return frozenset(one for one in mounts if one == folder or one.startswith(folder + b"/"))
+    return frozenset(one for one in mounts if one == folder or one.startswith(with_slash(folder)))
 
 
 def _unescape(path: bytes) -> bytes:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from lensctl.errors import UsageError
 
+EMBEDDED = "mini"
+"""The model that is part of lensctl."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -27,3 +30,14 @@ def model_path(name: str) -> Path:
             next_step="choose another name, or give the path of a model folder",
         )
     return models_home() / name
+
+
+def new_model_path(name: str) -> Path:
+    """The folder for a model that is made. Raises UsageError for the embedded model's name, too."""
+    if name == EMBEDDED:
+        raise UsageError(
+            f"{name!r} is the name of the embedded model",
+            why="a model of that name could never be opened",
+            next_step="choose another with --name",
+        )
+    return model_path(name)

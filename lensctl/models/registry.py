@@ -5,11 +5,9 @@ from pathlib import Path
 
 from lensctl.errors import LensctlError, ModelError
 from lensctl.models.folder import CONFIG, open_folder
-from lensctl.models.home import model_path, models_home
+from lensctl.models.home import EMBEDDED, model_path, models_home
 from lensctl.models.interface import Model, ModelInfo
 from lensctl.models.named import NAMED
-
-EMBEDDED = "mini"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ hundreds of megabytes, so it is read once, into a small database in the user's c
 can be deleted at any time. The database says nothing about anybody's photos.
 """
 
+import contextlib
 import math
 import os
 import sqlite3
@@ -193,7 +194,7 @@ def _key(name: str) -> str:
 
 def is_ready() -> bool:
     """Whether names can be looked up at once; else the first look-up takes seconds."""
-    return _path().exists()
+    return _database.cache_info().currsize > 0 or _is_sound(_path())
 
 
 def _path() -> Path:
@@ -207,7 +208,7 @@ def _path() -> Path:
 @cache
 def _database() -> sqlite3.Connection:
     path = _path()
-    if not path.exists():
+    if not _is_sound(path):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _build(path)
@@ -216,7 +217,24 @@ def _database() -> sqlite3.Connection:
             connection = sqlite3.connect(":memory:", check_same_thread=False)
             _fill(connection)
             return connection
-    return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    return _open(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the database is there and can be read: it appears whole, but disks fail."""
+    if not path.exists():
+        return False
+    try:
+        with contextlib.closing(_open(path)) as connection:
+            return connection.execute("SELECT 1 FROM names LIMIT 1").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _build(path: Path) -> None:

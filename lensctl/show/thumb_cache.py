@@ -4,6 +4,7 @@ One copy of each photo serves the terminal and the pages for the browser: a phot
 read once.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -53,8 +54,9 @@ class ThumbnailCache:
         copy = self.get(key, make)
         if copy.startswith(_JPEG_START) and copy.endswith(_JPEG_END):
             return copy
-        (self.folder / f"{key}.jpg").unlink()  # not what was written there
-        return self.get(key, make)
+        copy = make()  # what is kept is not what was written
+        self._keep(self.folder / f"{key}.jpg", copy)
+        return copy
 
     def get(self, key: str, make: Callable[[], bytes]) -> bytes:
         """The kept thumbnail, or the one that `make` makes, which is then kept.
@@ -77,12 +79,15 @@ class ThumbnailCache:
         if not self._added:
             return
         self._added = False
-        files = [(one.stat(), one.path) for one in os.scandir(self.folder)]
+        files = []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process trims, too
+                files.append((path.stat(), path))
         total = sum(status.st_size for status, _ in files)
         if total <= self.max_bytes:
             return
         for status, path in sorted(files, key=lambda one: one[0].st_mtime):
-            Path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             total -= status.st_size
             if total <= _KEEP_SHARE * self.max_bytes:
                 return

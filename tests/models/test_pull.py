@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(does.status)
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if does.ranges and start >= len(does.body) > 0:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(does.body)}")
+            self.end_headers()
+            return
         if not does.ranges or self.headers.get("If-Range", does.etag) != does.etag:
             start = 0
         self._send(does, start)
@@ -261,6 +267,68 @@ def test_pull_refuses_what_is_no_model(server: tuple[str, Behaviour], models_hom
     with pytest.raises(CheckpointError):
         pull(url, name="mine")
     assert not (models_home / "mine").exists()
+
+
+def test_what_had_arrived_whole_is_not_fetched_again(
+    server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    url, does = server
+    wanted = _wanted(url, tmp_path, sha256=SHA256)
+    download(wanted)
+    wanted.target.rename(wanted.part)
+    wanted.origin.write_text(json.dumps({"url": url, "version": does.etag}))
+    assert download(wanted).read_bytes() == BODY
+    assert [asked for _, asked in does.requests] == ["", f"bytes={len(BODY)}-"]
+    wanted.target.rename(wanted.part)
+    wanted.part.write_bytes(BODY + b"more")
+    wanted.origin.write_text(json.dumps({"url": url, "version": does.etag}))
+    assert download(wanted).read_bytes() == BODY
+    assert does.requests[-1] == ("/weights.pkl", "")
+
+
+def test_a_file_of_another_hash_is_not_converted(
+    server: tuple[str, Behaviour], models_home: Path, tmp_path: Path
+) -> None:
+    url, does = server
+    checkpoint = write_checkpoint(tmp_path / "w", random_arrays(SMALL))
+    does.body = checkpoint.read_bytes()
+    for what in (url, str(checkpoint)):
+        pull(url, name="first", keep_download=True, overwrite=True)
+        with pytest.raises((CheckpointError, DownloadError)) as refusal:
+            pull(what, name="mine", sha256="0" * 64)
+        assert "expected " + "0" * 64 in refusal.value.why
+        assert not (models_home / "mine").exists()
+    with pytest.raises(CheckpointError):
+        pull(url, name="first", sha256="0" * 64, overwrite=True)
+    assert pull(checkpoint.as_posix(), name="mine", sha256=_digest(does.body).upper())
+
+
+def test_a_kept_download_is_of_its_address_alone(
+    server: tuple[str, Behaviour], models_home: Path, tmp_path: Path
+) -> None:
+    url, does = server
+    does.body = write_checkpoint(tmp_path / "w", random_arrays(SMALL)).read_bytes()
+    pull(url, name="mine", keep_download=True)
+    pull(url, name="mine", keep_download=True, overwrite=True)
+    assert len(does.requests) == 1
+    other = url.replace("/weights", "/other/weights")
+    assert pull(other, name="mine", overwrite=True).info.source.startswith(other)
+    assert does.requests[1][0] == "/other/weights.pkl"
+
+
+def test_no_model_takes_the_embedded_name(
+    server: tuple[str, Behaviour], models_home: Path, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "w", random_arrays(SMALL))
+    for what in (server[0], str(checkpoint)):
+        with pytest.raises(UsageError, match="the embedded model"):
+            pull(what, name="mini")
+    assert server[1].requests == []
+    assert not (models_home / "mini").exists()
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
 
 
 @pytest.mark.parametrize("what", ["nosuch", "ftp://models.example/w.pkl", "open_clip:nosuch/tag"])

@@ -115,3 +115,28 @@ def test_the_cache_is_private_and_used_again(_own_cache: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.strip() == "Lisbon, Portugal False"
+
+
+def test_a_damaged_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    database = places._path()
+    database.parent.mkdir()
+    database.write_bytes(b"")
+    places._database.cache_clear()
+    assert not places.is_ready()
+    assert places.place_name(38.7139, -9.1394) == "Lisbon, Portugal"
+    assert places.is_ready()
+    places._database.cache_clear()
+    assert places.is_ready()
+
+
+def test_a_cache_that_cannot_be_kept_is_filled_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lensctl").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    places._database.cache_clear()
+    assert not places.is_ready()
+    assert places.place_name(38.7139, -9.1394) == "Lisbon, Portugal"
+    assert places.is_ready()
+    places._database.cache_clear()

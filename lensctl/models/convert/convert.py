@@ -12,7 +12,7 @@ from lensctl.errors import CheckpointError, ModelError, UsageError
 from lensctl.models.config import MagicLensConfig
 from lensctl.models.convert.official import read_official
 from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
-from lensctl.models.home import model_path
+from lensctl.models.home import new_model_path
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.safetensors_file import read_layout
 
@@ -45,6 +45,7 @@ class Conversion:
         source: where the file comes from; its name where empty. The sha256 is added.
         facts: what is known of the model; those of the named model where None.
         overwrite: replace a model of the same name.
+        sha256: that the file has to have, in lower case; any where empty.
     """
 
     file: Path
@@ -56,6 +57,7 @@ class Conversion:
     source: str = ""
     facts: NamedModel | None = None
     overwrite: bool = False
+    sha256: str = ""
 
 
 def convert(wanted: Conversion) -> ModelFolder:
@@ -66,11 +68,18 @@ def convert(wanted: Conversion) -> ModelFolder:
             next_step="give the path of a .pkl or .safetensors file",
         )
     name = wanted.name or default_name(wanted.file)
-    path = model_path(name)
+    path = new_model_path(name)
     if path.exists() and not wanted.overwrite:
         raise ModelError(
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
+        )
+    digest = file_sha256(wanted.file)
+    if wanted.sha256 and digest != wanted.sha256:
+        raise CheckpointError(
+            f"{wanted.file} is not the file that was meant",
+            why=f"its sha256 is {digest}, expected {wanted.sha256}",
+            next_step="get the file again, or correct --sha256",
         )
     facts = wanted.facts or NAMED.get(name)
     layout = detect_layout(wanted.file)
@@ -83,7 +92,7 @@ def convert(wanted: Conversion) -> ModelFolder:
         name=name,
         licence=wanted.licence or (facts.licence if facts else "unknown"),
         description=facts.description if facts else f"converted from {wanted.file.name}",
-        source=f"{wanted.source or wanted.file.name}, sha256 {file_sha256(wanted.file)}",
+        source=f"{wanted.source or wanted.file.name}, sha256 {digest}",
         overwrite=wanted.overwrite,
     )
 

@@ -1,5 +1,6 @@
 """Download weights and make a model folder of them."""
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.folder import ModelFolder
-from lensctl.models.home import model_path, models_home
+from lensctl.models.home import models_home, new_model_path
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from lensctl.net import Download, Progress, Retrying, download
@@ -54,16 +55,18 @@ def pull(
     known = _known(what)
     if known is None and "://" not in what:
         wanted = Conversion(Path(what).expanduser(), name=name, backbone=backbone)
-        return convert(replace(wanted, overwrite=overwrite))
+        return convert(replace(wanted, overwrite=overwrite, sha256=sha256.lower()))
     url = _address(known.url if known else what)
     file_name = unquote(Path(urlsplit(url).path).name) or "weights"
     model = name or (_model_name(what) if known else default_name(Path(file_name)))
-    if model_path(model).exists() and not overwrite:
+    if new_model_path(model).exists() and not overwrite:
         raise ModelError(
             f"the model {model!r} is here already",
             next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
         )
-    target = models_home() / ".downloads" / model / file_name
+    # Another address may give another file the same name.
+    place = hashlib.sha256(url.encode(errors="replace")).hexdigest()[:12]
+    target = models_home() / ".downloads" / model / place / file_name
     checksum = sha256.lower() or (known.sha256 if known else "")
     if not target.exists():
         download(Download(url, target, sha256=checksum), progress, retrying)
@@ -75,6 +78,7 @@ def pull(
             source=url,
             facts=known,
             overwrite=overwrite,
+            sha256=checksum,
         )
     )
     if not keep_download:
