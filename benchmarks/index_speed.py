@@ -70,7 +70,7 @@ _BATCH = 8
 
 def _decode_rate(side: IndexSide, found: list[FoundPhoto]) -> float:
     def prepare(one: FoundPhoto) -> None:
-        image = read_photo(one.path, at_least=2 * side.info.image_size).image
+        image = read_photo(one.path, at_least=side.info.decoded_side).image
         assert image is not None
         side.preprocess(image)
 

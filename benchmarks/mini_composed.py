@@ -114,7 +114,7 @@ def embed_views(side: MiniSide, stamps: list[Stamp], edits: tuple[str, ...]) -> 
     """(P * (1 + edits), E): each photograph as it is, then once for every edit."""
     rows = []
     for number, stamp in enumerate(stamps):
-        image = decode(stamp.path, at_least=2 * side.info.image_size).image
+        image = decode(stamp.path, at_least=side.info.decoded_side).image
         views = [image, *(EDITS[name].transform(image) for name in edits)]
         rows.append(side.encode_images(np.stack([side.preprocess(view) for view in views])))
         if number % 50 == 0:

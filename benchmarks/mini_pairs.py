@@ -52,7 +52,7 @@ def embed_pairs(side: MiniSide, stamps: list[Stamp], pairs: list[list[Pair]]) ->
     """(P * PAIRS, E): each photograph after both edits of each of its pairs."""
     rows = []
     for stamp, asked in zip(stamps, pairs, strict=True):
-        image = decode(stamp.path, at_least=2 * side.info.image_size).image
+        image = decode(stamp.path, at_least=side.info.decoded_side).image
         views = [EDITS[second].transform(EDITS[first].transform(image)) for first, second in asked]
         rows.append(side.encode_images(np.stack([side.preprocess(view) for view in views])))
     return np.concatenate(rows)

@@ -68,7 +68,7 @@ def embed(side: IndexSide, paths: list[Path]) -> Floats:
     rows = []
     for start in range(0, len(paths), BATCH):
         images = [
-            decode(path, at_least=2 * side.info.image_size).image
+            decode(path, at_least=side.info.decoded_side).image
             for path in paths[start : start + BATCH]
         ]
         rows.append(side.encode_images(np.stack([side.preprocess(image) for image in images])))

@@ -81,7 +81,7 @@ class EncodingRun:
     ) -> Iterator[Prepared | Unreadable]:
         reader = PhotoReader(
             self._side.preprocess,
-            at_least=2 * self._side.info.image_size,
+            at_least=self._side.info.decoded_side,
             max_pixels=options.max_pixels,
             known=known,
             memory_limit=options.memory_limit,

@@ -100,6 +100,6 @@ def _content_of(catalog: Catalog, photo: Path) -> int | None:
 def _encode(side: QuerySide, photo: Path | BinaryIO, max_pixels: int) -> Floats:
     from lensctl.photos.decode import decode
 
-    decoded = decode(photo, at_least=2 * side.info.image_size, max_pixels=max_pixels)
+    decoded = decode(photo, at_least=side.info.decoded_side, max_pixels=max_pixels)
     pixels = side.preprocess(decoded.image)
     return np.asarray(side.encode_images(pixels[None])[0], dtype=np.float32)

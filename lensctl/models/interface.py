@@ -13,6 +13,7 @@ Three kinds of vectors, all float32:
 - *text key* (T wide, unit length): the photo as text queries see it, derived from the embedding.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -66,6 +67,13 @@ class ModelInfo:
     source: str = ""
     parameters: int = 0
     curves: dict[QueryKind, ScoreCurve] = field(default_factory=dict)
+    decode_margin: float = 2.0
+    """How many times `image_size` the shorter side of a photo is decoded at, at the least."""
+
+    @property
+    def decoded_side(self) -> int:
+        """Shortest side in pixels that decoding at a reduced scale must keep."""
+        return math.ceil(self.decode_margin * self.image_size)
 
 
 class Preprocessor(Protocol):

@@ -15,6 +15,9 @@ import numpy.typing as npt
 from lensctl.models.interface import Floats
 
 SIZE = 240
+DECODE_MARGIN = 1.25
+"""A photo is decoded at 300 pixels or more: what 480 would give beyond that was not found again in
+the answers (docs/log-mini.md), and 2 megapixels decode at a quarter then, 12 at an eighth."""
 FEATURES = 1280
 CLASSES = 1000
 BATCH_NORM_EPSILON = 1e-3

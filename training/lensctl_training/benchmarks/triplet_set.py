@@ -58,7 +58,7 @@ class _Pictures:
         digest = hashlib.sha256(content).digest()
         if digest not in self.rows:
             try:
-                photo = decode(BytesIO(content), at_least=2 * self.side.info.image_size)
+                photo = decode(BytesIO(content), at_least=self.side.info.decoded_side)
             except PhotoError as error:
                 raise DataError(
                     f"{where} cannot be decoded",

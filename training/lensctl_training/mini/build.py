@@ -17,7 +17,7 @@ from lensctl.models.mini import image_tower, statistics
 from lensctl.models.mini.colours import COLOURS, GROUND, GROUND_SHARE, SPREAD
 from lensctl.models.mini.fusion import BLOCK_WEIGHTS, LIGHT, LOOK
 from lensctl.models.mini.fusion import FILE as FUSION
-from lensctl.models.mini.image_tower import FEATURES, WeightFile
+from lensctl.models.mini.image_tower import DECODE_MARGIN, FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
 from lensctl.models.mini.lens import COLOURED, DAMPING, FILE, classes_of, classifier_of, light_of
 from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
@@ -97,7 +97,7 @@ def write_maps(maps: dict[str, np.ndarray], folder: Path = DATA) -> None:
 def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None:
     """Widths, fingerprints and score curves of the folder's maps and fusion."""
     encoder = hashlib.sha256(IMAGE_WEIGHTS.sha256.encode())
-    form = statistics.VERSION, statistics.WIDTH, statistics.SMALL
+    form = statistics.VERSION, statistics.WIDTH, statistics.SMALL, DECODE_MARGIN
     encoder.update(repr((PREPROCESSING, form)).encode())
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
     colours = COLOURED, COLOURS, SPREAD, GROUND, GROUND_SHARE
@@ -108,6 +108,7 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
         "encoder_fingerprint": encoder.hexdigest()[:16],
         "lens_fingerprint": lens.hexdigest()[:16],
         "image_size": image_tower.SIZE,
+        "decode_margin": DECODE_MARGIN,
         "embedding_dim": FEATURES + statistics.WIDTH,
         "target_dim": MEANINGS + LOOK + LIGHT,
         "text_dim": MEANINGS,

@@ -87,7 +87,7 @@ def _look_at(
 
 
 def _pixels(path: Path, side: IndexSide) -> Floats:
-    return side.preprocess(decode(path, at_least=2 * side.info.image_size).image)
+    return side.preprocess(decode(path, at_least=side.info.decoded_side).image)
 
 
 def _read_words(groups: Sequence[Group], config: MineConfig) -> tuple[list[Group], Floats]:
