@@ -8,15 +8,15 @@ can be deleted at any time. The database says nothing about anybody's photos.
 
 import contextlib
 import math
-import os
 import sqlite3
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+
+from lensctl.whole import whole
 
 _KM_PER_DEGREE = 111.2
 _WINDOWS_KM = (20.0, 60.0)
@@ -238,18 +238,12 @@ def _is_sound(path: Path) -> bool:
 
 
 def _build(path: Path) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(descriptor)
-    try:
-        connection = sqlite3.connect(temporary)
-        connection.execute("PRAGMA journal_mode = OFF")
-        _fill(connection)
-        connection.close()
+    with whole(path, mode=0o600) as part:
+        with contextlib.closing(sqlite3.connect(part)) as connection:
+            connection.execute("PRAGMA journal_mode = OFF")
+            _fill(connection)
         for older in path.parent.glob("places-*.db"):
-            older.unlink()
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+            older.unlink(missing_ok=True)
 
 
 def _fill(connection: sqlite3.Connection) -> None:

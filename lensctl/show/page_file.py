@@ -3,11 +3,11 @@
 import errno
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from lensctl.errors import UsageError
 from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
+from lensctl.whole import write_whole
 
 _START = b"<!doctype html"
 _NEXT = "name a file for the page, like results.html"
@@ -51,10 +51,7 @@ def write_page(path: Path, page: str) -> None:
         OSError: it cannot be written.
     """
     require_page_path(path)
-    try:
-        _write_whole(path.resolve(), page)
-    except OSError as error:  # of a temporary file, whose name means nothing to anybody
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    write_whole(path.resolve(), page, mode=0o600)
 
 
 def _is_page(path: Path) -> bool:
@@ -63,14 +60,3 @@ def _is_page(path: Path) -> bool:
             return file.read(len(_START)).lower() == _START
     except OSError:
         return False
-
-
-def _write_whole(path: Path, page: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".lensctl-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -6,11 +6,11 @@ read once.
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from lensctl.show.thumbnail import make_thumbnail
+from lensctl.whole import whole
 
 KEPT_SIDE = 960
 """Bound on the longer side of a kept copy, in pixels."""
@@ -95,10 +95,8 @@ class ThumbnailCache:
     def _keep(self, path: Path, thumbnail: bytes) -> None:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(thumbnail)
-            Path(temporary).replace(path)
+            with whole(path, mode=0o600) as part:
+                part.write_bytes(thumbnail)
         except OSError:
             return
         self._added = True

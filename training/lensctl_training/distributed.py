@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lensctl.errors import LensctlError, UsageError
+from lensctl.whole import write_whole
 
 _PARENT, _ERRORS = "LENSCTL_TRAIN_PARENT", "LENSCTL_TRAIN_ERRORS"
 """For the processes of `launch`: who started them, and the folder where they leave errors."""
@@ -265,9 +266,8 @@ def tell_parent(error: LensctlError) -> bool:
         return False
     # Its name appears once it is whole: this process may be killed at any moment.
     path = Path(folder) / f"{int(os.environ['RANK']):06d}.txt"
-    part = path.with_suffix(".part")
-    part.write_text("\n".join(error.lines()), encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
+    told = "\n".join(error.lines())
+    write_whole(path, told.encode("utf-8", "backslashreplace").decode())
     return True
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, TextIO
 
+from lensctl.whole import write_whole
+
 
 class RunLog:
     """`log.jsonl` of a run: one record a step or validation; TensorBoard beside it.
@@ -21,9 +23,7 @@ class RunLog:
     def __init__(self, folder: Path, resumed_at: int, *, tensorboard: bool = True) -> None:
         self.path = folder / "log.jsonl"
         kept = [r for r in read_log(self.path) if r["step"] <= resumed_at] if resumed_at else []
-        temporary = self.path.with_suffix(".part")
-        temporary.write_text("".join(_line(record) for record in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        write_whole(self.path, "".join(_line(record) for record in kept))
         self._file: TextIO = self.path.open("a", encoding="utf-8")
         self._board = _open_board(folder / "tensorboard", resumed_at) if tensorboard else None
 

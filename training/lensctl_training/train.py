@@ -12,6 +12,7 @@ import torch
 
 from lensctl.errors import DataError, LensctlError, LibraryBusyError, UsageError
 from lensctl.lock import held_alone
+from lensctl.whole import write_whole
 from lensctl_training import checkpoint
 from lensctl_training.data.batches import Batch, Example, collate
 from lensctl_training.data.shards import find_shards
@@ -144,7 +145,7 @@ def _take_place(
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     text = json.dumps(values, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def _data_facts(recipe: Recipe) -> dict[str, Any]:

@@ -7,7 +7,6 @@ modification time, as hashing 25 MB takes 0.02 s of every query.
 
 import hashlib
 import json
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from lensctl.errors import CheckpointError, DependencyError
 from lensctl.models.home import models_home
+from lensctl.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,4 @@ def _remember(memory: dict[str, list[object]]) -> None:
     path = _memory_path()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8"
-        ) as stream:
-            json.dump(memory, stream)
-        Path(stream.name).replace(path)
+        write_whole(path, json.dumps(memory), mode=0o600)

@@ -1,7 +1,6 @@
 """What an evaluation found: a table for people, a JSON document for programs."""
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +12,7 @@ from typing import Any
 from lensctl import __version__
 from lensctl.errors import UsageError
 from lensctl.models.interface import ModelInfo
+from lensctl.whole import write_whole
 from lensctl_training.benchmarks.benchmark import Benchmark
 from lensctl_training.benchmarks.published import COLUMNS, REMARKS, published
 from lensctl_training.benchmarks.scores import CONFIDENCE, TaskScore
@@ -280,13 +280,7 @@ def make_folder(folder: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a whole file or none, with the rights that files of this user have."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, text)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from lensctl.models.interface import Floats
 from lensctl.models.mini import image_tower, statistics
@@ -27,6 +27,7 @@ from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import MEANINGS
 from lensctl.models.vectors import unit
+from lensctl.whole import whole
 from lensctl_training.mini.drawn import Drawings
 from lensctl_training.mini.word_maps import make_word_maps
 
@@ -88,10 +89,8 @@ def names_to_keys(sentences: Floats, keys: Floats, sources: npt.NDArray[np.int64
 
 def write_maps(maps: dict[str, np.ndarray], folder: Path = DATA) -> None:
     """Replace the maps; a running process keeps its old file."""
-    part = folder / f"{FILE}.part"
-    save_file({name: np.ascontiguousarray(one) for name, one in maps.items()}, part)
-    part.chmod(0o644)
-    part.replace(folder / FILE)
+    with whole(folder / FILE) as part:
+        part.write_bytes(save({name: np.ascontiguousarray(one) for name, one in maps.items()}))
 
 
 def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None:

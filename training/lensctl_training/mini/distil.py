@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm, trange
@@ -31,6 +31,7 @@ from lensctl.models.interface import Floats
 from lensctl.models.mini.packages import PackagedFile, verified
 from lensctl.models.mini.text_tower import HEADS, LONGEST, SCALE, VOCABULARY, WIDTH
 from lensctl.models.mini.wordpiece import WordPiece
+from lensctl.whole import whole
 from lensctl_training.mini.photo_edits import EDITS, wordings
 from lensctl_training.mini.seen_as import known_names
 from lensctl_training.mini.wordnet import DICTIONARY
@@ -300,8 +301,8 @@ def teach(student: Encoder, lessons: list[Lesson], config: DistilConfig, kept: P
         if (step + 1) % KEPT_EVERY == 0:
             state = {name: part.state_dict() for name, part in parts.items()}
             state |= {"step": step + 1, "draws": json.dumps(rng.bit_generator.state)}
-            torch.save(state, kept.with_suffix(".part"))
-            kept.with_suffix(".part").replace(kept)
+            with whole(kept) as part:
+                torch.save(state, part)
 
 
 @torch.inference_mode()
@@ -322,9 +323,8 @@ def write_tower(encoder: Encoder, pieces: list[str], path: Path) -> None:
             arrays[name + SCALE] = scale.astype(np.float32)
         else:
             arrays[name] = values.astype(np.float16)
-    save_file(arrays, path.with_suffix(".part"))
-    path.with_suffix(".part").chmod(0o644)
-    path.with_suffix(".part").replace(path)
+    with whole(path) as part:
+        part.write_bytes(save(arrays))
 
 
 def distil(config: DistilConfig, out: Path, work: Path) -> None:
@@ -347,9 +347,8 @@ def distil(config: DistilConfig, out: Path, work: Path) -> None:
     if not taught.is_file():
         teacher = start_from(arrays, tuple(range(TEACHER_LAYERS)), list(range(len(vocabulary))))
         read = read_by_teacher(teacher, _ids(texts, vocabulary))
-        with taught.with_suffix(".part").open("wb") as stream:
+        with whole(taught) as part, part.open("wb") as stream:
             np.save(stream, read)
-        taught.with_suffix(".part").replace(taught)
     kept = [vocabulary[piece] for piece in pieces]
     lessons, held_out = make_lessons(_ids(texts, kept), np.load(taught))
     student = start_from(arrays, config.layers, pieces)

@@ -23,6 +23,7 @@ from lensctl.models.mini.lens import FILE as MAPS
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
 from lensctl.models.mini.words import Words
+from lensctl.whole import whole
 from lensctl_training.batching import in_batches
 from lensctl_training.mini.build import make_maps, write_card, write_maps
 from lensctl_training.mini.calibrate import score_curves
@@ -123,11 +124,9 @@ def _kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, np.ndarra
     """A stage's arrays: read where they were kept, else made and kept, floats in half precision."""
     if not path.is_file():
         print(f"{path.name} ...", file=sys.stderr)
-        part = path.with_suffix(".part")
-        with part.open("wb") as stream:
-            arrays: dict[str, Any] = {name: _half(one) for name, one in make().items()}
+        arrays: dict[str, Any] = {name: _half(one) for name, one in make().items()}
+        with whole(path) as part, part.open("wb") as stream:
             np.savez(stream, **arrays)
-        part.replace(path)
     with np.load(path) as kept:
         return {
             name: one.astype(np.float32) if one.dtype == np.float16 else one

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from lensctl.errors import EndpointError
 from lensctl.net import http_client
+from lensctl.whole import write_whole
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.workspace import digest
 
@@ -112,9 +113,7 @@ class Endpoint:
             return kept
         reply = self._request(messages, schema, attempt, funnel)
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}")
-        temporary.write_text(json.dumps(reply), encoding="utf-8")
-        temporary.replace(place)
+        write_whole(place, json.dumps(reply))
         return reply
 
     def _request(

@@ -1,8 +1,10 @@
 """Address -> image file, for all stages after *pages*: one SQLite table, made anew by each run."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
+from lensctl.whole import whole
 from lensctl_training.mining.pages import IMAGES
 from lensctl_training.mining.records import read_rows
 from lensctl_training.mining.workspace import Workspace
@@ -15,9 +17,7 @@ def table_path(workspace: Workspace) -> Path:
 def build_table(workspace: Workspace, stages: tuple[str, ...] = ("pages", "fetch")) -> None:
     """Gather what the parts of the given stages say of images; a file beats a reason."""
     path = table_path(workspace)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with sqlite3.connect(temporary) as database:
+    with whole(path) as unfinished, contextlib.closing(sqlite3.connect(unfinished)) as database:
         database.execute(
             "CREATE TABLE image (url TEXT PRIMARY KEY, sha256 TEXT, reason TEXT) WITHOUT ROWID"
         )
@@ -30,8 +30,7 @@ def build_table(workspace: Workspace, stages: tuple[str, ...] = ("pages", "fetch
                     " WHERE image.sha256 = ''",
                     rows,
                 )
-    database.close()
-    temporary.replace(path)
+        database.commit()
 
 
 class ImageTable:

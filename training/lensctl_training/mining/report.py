@@ -3,10 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from lensctl.show.sheet import Picture as Shown
 from lensctl.show.sheet import Section, Table, write_sheet
+from lensctl.whole import write_whole
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.records import Instructed, Picture
@@ -37,7 +37,7 @@ def write_report(
 ) -> None:
     """Write funnel.json, report.html and datasheet.md into the output folder."""
     out = workspace.out
-    _write_text(
+    write_whole(
         out / "funnel.json",
         json.dumps({name: funnel.as_json() for name, funnel in funnels.items()}, indent=1),
     )
@@ -57,13 +57,7 @@ def write_report(
         subtitle=f"{len(rows)} triplets from {len({row.pair.site for row in rows})} sites",
         picture_side=256,
     )
-    _write_text(out / "datasheet.md", datasheet(annotator, rows, funnels))
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(out / "datasheet.md", datasheet(annotator, rows, funnels))
 
 
 def facts_of(rows: Sequence[Instructed]) -> dict[str, str]:

@@ -17,7 +17,6 @@ the parts it was made from; a part whose key still fits is never made again.
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 
 from lensctl.errors import LibraryBusyError, UsageError
 from lensctl.lock import held_alone
+from lensctl.whole import whole, write_whole
 from lensctl_training.mining.funnel import Funnel
 
 DONE = "done.json"
@@ -153,9 +153,7 @@ class Workspace:
 
     def note_inputs(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Record whose the parts of *pages* are, for `refuse_to_drop`."""
-        temporary = self.folder / ".inputs.json.new"
-        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-        temporary.replace(self.folder / "inputs.json")
+        write_whole(self.folder / "inputs.json", json.dumps(wanted, indent=1))
 
     def _inputs(self) -> dict[str, list[str]]:
         try:
@@ -170,9 +168,8 @@ class Workspace:
         place = self.image_path(sha256)
         if not place.exists():
             place.parent.mkdir(parents=True, exist_ok=True)
-            temporary = place.with_name(f".{sha256}.{os.getpid()}")
-            temporary.write_bytes(data)
-            temporary.replace(place)
+            with whole(place) as part:
+                part.write_bytes(data)
         return sha256
 
     def image_path(self, sha256: str) -> Path:

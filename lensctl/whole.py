@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
+    """An empty hidden file beside `path`, which takes its name if the block ends without an error.
+
+    Args:
+        path: a file that is there is replaced. Its folder has to be there.
+        mode: rights, from which the process's umask is taken.
+
+    Raises:
+        OSError: the file cannot be made, or not be put in its place; it names `path`.
+    """
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+        yield part
+        part.replace(path)
+    except OSError as error:
+        if error.filename == os.fspath(part):
+            error.filename, error.filename2 = os.fspath(path), None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """A text in UTF-8 as a file; arguments and errors as of `whole`."""
+    with whole(path, mode=mode) as part:
+        part.write_text(text, encoding="utf-8")
