@@ -98,7 +98,8 @@ def _walk(group, prefix: str) -> Iterator[tuple[str, object]]:  # type: ignore[n
 
 
 def _help(command, name: str) -> str:  # type: ignore[no-untyped-def]
-    context = command.make_context(name, [], resilient_parsing=True)
+    names = {"help_option_names": ["-h", "--help"]}  # as the root hands them down
+    context = command.make_context(name, [], resilient_parsing=True, **names)
     context.terminal_width = context.max_content_width = 96
     text = re.sub(r"[ \t]+\n", "\n", command.get_help(context))
     return f"## {name}\n\n```text\n{text.strip()}\n```\n"
@@ -106,9 +107,13 @@ def _help(command, name: str) -> str:  # type: ignore[no-untyped-def]
 
 def _exit_codes() -> str:
     tree = inspect.cleandoc(errors.__doc__ or "")
-    return f"# Exit codes\n\n```text\n{tree}\n```\n\n0 is success.\n"
+    return f"# Exit codes\n\n```text\n{tree}\n```\n\n" + _WITHOUT_ERROR
 
 
+_WITHOUT_ERROR = """0 is success. 1 is also what `query` and `export` end with where nothing was
+found, `duplicates` where there are none, and `forget` where it forgot nothing. `shell`, where its
+lines do not come from a terminal, ends with the code of the first line that failed.
+"""
 _SETTINGS = """# Settings
 
 Flags win over environment variables, those over the config file. The config file is `config.toml`

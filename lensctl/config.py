@@ -7,6 +7,7 @@ LENSCTL_CONFIG says. Its keys are the fields of `Settings`.
 import contextlib
 import dataclasses
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lensctl.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
+_MOST_BYTES = 1 << 20
+"""Of a config file."""
 SEARCH_MODES = ("auto", "exact", "hnsw")
 _IN_WORDS = {
     Path: "a path",
@@ -97,11 +100,16 @@ def default_library() -> Path:
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes().decode()
-        table = tomllib.loads(text)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(_read_bounded(path).decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        if not os.environ.get("LENSCTL_CONFIG"):
+            return {}
+        raise UsageError(
+            f"there is no config file {path}",
+            why="LENSCTL_CONFIG names it",
+            next_step="correct the variable, or unset it",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"cannot read the config file {path}", why=str(error), next_step="correct or move it"
         ) from error
@@ -118,6 +126,17 @@ def _from_file(path: Path) -> dict[str, Any]:
         values["library"] = path.parent.absolute() / values["library"]
     _check(values, str(path))
     return values
+
+
+def _read_bounded(path: Path) -> bytes:
+    """A file's bytes. Raises OSError, and ValueError for what would never end."""
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode):
+        if status.st_size > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES >> 20} MB")
+    elif path != Path(os.devnull):
+        raise ValueError("it is no regular file")
+    return path.read_bytes()
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a user asked for, read off the arguments of `query` and `export`."""
 
-import io
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from lensctl.cli.terminal import note, prepare_places
 from lensctl.errors import PhotoError, UsageError
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from lensctl.library.filters import Area, Filters
     from lensctl.library.question import Question
     from lensctl.library.session import Session
+
+
+_MOST_ON_STDIN = 256 << 20
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class Asked:
         """The query vector. Raises PhotoError."""
         if self.photo is None:
             return session.ask_text(self.words)
-        photo: Path | BinaryIO
-        photo = self.photo if isinstance(self.photo, Path) else io.BytesIO(self.photo)
+        photo: Path | BytesIO
+        photo = self.photo if isinstance(self.photo, Path) else BytesIO(self.photo)
         return session.ask_photo(photo, self.words)
 
     def describe(self) -> dict[str, str]:
@@ -40,13 +45,21 @@ class Asked:
 
 
 def read_question(
-    what: str | None, instruction: str | None, image: str | None, text: str | None
+    what: str | None,
+    instruction: str | None,
+    image: str | None,
+    text: str | None,
+    *,
+    more: Sequence[str] = (),
 ) -> Asked:
     """Tell an image from words.
 
     A single argument that names an existing file is an image; one that looks like a path to an
-    image and does not exist is an error, never words. Raises UsageError.
+    image and does not exist is an error, never words. `more` are arguments beyond the second.
+    Raises UsageError.
     """
+    if more:
+        raise _without_quotes(*filter(None, (what, instruction)), *more)
     if image is not None:
         return _image_said_outright(image, what, instruction, text)
     if text is not None:
@@ -59,10 +72,12 @@ def read_question(
             next_step='lensctl query img.jpg "inside view of", or lensctl query "red barn"',
         )
     if instruction is not None:
+        if what and what != "-" and not (os.path.lexists(what) or looks_like_image_path(what)):
+            raise _without_quotes(what, instruction)
         return Asked(_photo(what), instruction.strip())
     if what == "-" or os.path.lexists(what):
         return Asked(_photo(what), "")
-    if _looks_like_image_path(what):
+    if looks_like_image_path(what):
         raise UsageError(
             f"there is no file {what}",
             why="it looks like the path of an image",
@@ -77,6 +92,20 @@ def _image_said_outright(
     if instruction is not None or (what is not None and text is not None):
         raise _too_much()
     return Asked(_photo(image), (what or text or "").strip())
+
+
+def _without_quotes(first: str, *others: str) -> UsageError:
+    """For words that the shell has cut into many arguments."""
+    from shlex import quote
+
+    is_photo = first == "-" or os.path.lexists(first) or looks_like_image_path(first)
+    meant = [first, " ".join(others)] if is_photo else [" ".join((first, *others))]
+    return UsageError(
+        f"{1 + len(others)} arguments were given, and "
+        + ("words without quotes are many" if others[1:] or is_photo else f"{first} is no file"),
+        why="at most an image and one text are expected",
+        next_step=f"put words into quotes: lensctl query {' '.join(map(quote, meant))}",
+    )
 
 
 def _too_much() -> UsageError:
@@ -98,7 +127,13 @@ def _photo(name: str) -> Path | bytes:
     if name == "-":
         if sys.stdin.isatty():
             raise UsageError("an image is expected on stdin", next_step="lensctl query - < img.jpg")
-        return sys.stdin.buffer.read()
+        image = sys.stdin.buffer.read(_MOST_ON_STDIN + 1)
+        if len(image) > _MOST_ON_STDIN:
+            raise PhotoError(
+                f"the image on stdin is larger than {_MOST_ON_STDIN >> 20} MB",
+                next_step="keep it in a file, and name that",
+            )
+        return image
     path = Path(name)
     try:
         os.lstat(path)
@@ -117,7 +152,7 @@ def _photo(name: str) -> Path | bytes:
     return path
 
 
-def _looks_like_image_path(text: str) -> bool:
+def looks_like_image_path(text: str) -> bool:
     from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 
     return os.sep in text or ending_of(os.fsencode(text)) in PHOTO_ENDINGS
@@ -131,31 +166,46 @@ def read_filters(
     near: str | None,
     file_type: str | None,
     place: str | None = None,
+    *,
+    mark: str = "--",
 ) -> "Filters":
-    """The filters of a search. Raises UsageError."""
+    """The filters of a search; `mark` stands before their names where they are typed.
+
+    Raises UsageError.
+    """
     from lensctl.library.filters import Filters, parse_date, parse_format
 
+    given = {"after": after, "before": before, "camera": camera, "near": near, "place": place}
+    for name, value in {**given, "type": file_type}.items():
+        if value is not None and not value.strip():
+            raise UsageError(
+                f"{mark}{name} is empty",
+                why="an unset variable in quotes does that",
+                next_step="give a value, or leave it out",
+            )
     return Filters(
         folder=os.fsencode(folder.absolute()) if folder is not None else None,
         after=parse_date(after) if after else None,
         before=parse_date(before) if before else None,
         camera=camera and camera.encode("utf-8", "replace").decode(),
         formats=parse_format(file_type) if file_type else (),
-        near=_areas(near, place),
+        near=_areas(near, place, mark),
     )
 
 
-def _areas(near: str | None, place: str | None) -> "tuple[Area, ...]":
+def _areas(near: str | None, place: str | None, mark: str) -> "tuple[Area, ...]":
     from lensctl.library.filters import parse_circle
 
     if near and place:
-        raise UsageError("--near and --place say the same thing twice", next_step="give one")
+        raise UsageError(
+            f"{mark}near and {mark}place say the same thing twice", next_step="give one"
+        )
     if place:
-        return (_area_of_place(place),)
+        return (_area_of_place(place, mark),)
     return (parse_circle(near),) if near else ()
 
 
-def _area_of_place(name: str) -> "Area":
+def _area_of_place(name: str, mark: str) -> "Area":
     """The country or state of that name, else a circle about the largest town so called.
 
     Raises UsageError.
@@ -171,9 +221,9 @@ def _area_of_place(name: str) -> "Area":
     if not towns:
         raise UsageError(
             f"no country, and no town of 1,000 inhabitants or more, is called {name!r}",
-            next_step="name a larger town nearby, or give a position: --near LAT,LON,KM",
+            next_step=f"name a larger town nearby, or give a position: {mark}near LAT,LON,KM",
         )
     town, *others = towns
-    also = f'; for another one: --place "{others[0]}"' if others else ""
+    also = f'; for another one: {mark}place "{others[0]}"' if others else ""
     note(f"photos within {town.km:.0f} km of {town}{also}")
     return Circle(town.latitude, town.longitude, town.km)

@@ -94,10 +94,8 @@ def _root(
 for _command in (
     index,
     watch,
-    query,
     shell,
     duplicates,
-    export,
     status,
     forget,
     relocate,
@@ -106,6 +104,9 @@ for _command in (
     mine,
 ):
     app.command()(_command)
+for _asking in (query, export):
+    # What is too much is told with the words that were meant, see `read_question`.
+    app.command(context_settings={"allow_extra_args": True})(_asking)
 app.add_typer(models, name="models")
 app.add_typer(eval_app)
 app.add_typer(train_app)

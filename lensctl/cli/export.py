@@ -1,6 +1,7 @@
 """`lensctl export`: the results of a query, copied or linked into a folder."""
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -14,11 +15,12 @@ from lensctl.cli.finding import find
 from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.terminal import count, note
 from lensctl.config import load_settings
-from lensctl.errors import UsageError
+from lensctl.errors import StorageError, UsageError
 from lensctl.show.names import show_path
 
 
 def export(
+    ctx: typer.Context,
     what: options.WhatArgument = None,
     instruction: options.InstructionArgument = None,
     to: Annotated[
@@ -57,7 +59,7 @@ def export(
     settings = load_settings(
         library=library, model=model, results=results, search=search, min_score=min_score
     )
-    asked = read_question(what, instruction, image, text)
+    asked = read_question(what, instruction, image, text, more=ctx.args)
     filters = read_filters(folder, after, before, camera, near, file_type, place)
     matches = find(settings, asked, filters, include_self=include_self)
     end = b"\0" if null else b"\n"
@@ -65,6 +67,9 @@ def export(
     placed = _place(paths, to, link=link, end=end) if paths else 0
     if not placed:
         sys.exit(1)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _place(paths: list[bytes], to: Path, *, link: bool, end: bytes) -> int:
@@ -80,7 +85,18 @@ def _place(paths: list[bytes], to: Path, *, link: bool, end: bytes) -> int:
         if not source.is_file():
             note(f"not exported: {show_path(path)}: it is away or gone")
             continue
-        place = place_link(source, to) if link else place_copy(source, to)
+        try:
+            place = place_link(source, to) if link else place_copy(source, to)
+        except OSError as error:
+            # Copying names the photo, too, where the folder is what is full.
+            if error.filename != os.fspath(source) or error.errno in _FULL:
+                raise StorageError(
+                    f"cannot write to {to}, where {count(placed, 'photo')} went before",
+                    why=error.strerror or str(error),
+                    next_step="check the disk space and the rights there, then run it again",
+                ) from error
+            note(f"not exported: {show_path(path)}: {error.strerror}")
+            continue
         # Whoever read the listing may leave; the photos are what was asked for.
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.buffer.write(os.fsencode(place) + end)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lensctl.library.search import Match, SearchMode
 
 
+_ALONE = "there is no other photo"
+
+
 def find(
     settings: Settings, asked: Asked, filters: "Filters", *, include_self: bool
 ) -> "list[Match]":
@@ -36,19 +39,27 @@ def find(
             min_relevance=settings.min_score,
         )
         if not matches:
-            _explain_nothing(session.catalog, settings, filters)
+            why = why_nothing(session.catalog, settings.min_score, filters)
+            hint = "; to see the query photo itself: --include-self" if why == _ALONE else ""
+            note(f"no results: {why}{hint}")
     return matches
 
 
-def _explain_nothing(catalog: "Catalog", settings: Settings, filters: "Filters") -> None:
+def unknown_folder(catalog: "Catalog", filters: "Filters") -> str:
+    """What is wrong with a filter's folder; empty where the library knows a photo in it."""
+    folder = filters.located(catalog).folder
+    if folder is None or catalog.photos_under(folder):
+        return ""
+    return f"the library knows no photo in {show_path(folder)}"
+
+
+def why_nothing(catalog: "Catalog", min_score: float, filters: "Filters") -> str:
+    """Why a search found nothing, and what shows more."""
     filters = filters.located(catalog)
-    if filters.folder is not None and not catalog.photos_under(filters.folder):
-        where = show_path(filters.folder)
-        reason = f"the library knows no photo in {where}; see its folders: lensctl status"
-    elif not len(filters.allowed(catalog)):
-        reason = "no photo passes the filters" if filters else "the library holds no photo"
-    elif settings.min_score > 0:
-        reason = f"none reaches a score of {settings.min_score}"
-    else:
-        reason = "there is no other photo; to see the query photo itself: --include-self"
-    note(f"no results: {reason}")
+    if unknown := unknown_folder(catalog, filters):
+        return f"{unknown}; see its folders: lensctl status"
+    if not len(filters.allowed(catalog)):
+        return "no photo passes the filters" if filters else "the library holds no photo"
+    if min_score > 0:
+        return f"none reaches a score of {min_score}"
+    return _ALONE

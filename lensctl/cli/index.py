@@ -43,7 +43,10 @@ def index(
     model: ModelOption = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Leave out what matches (gitignore rules); repeatable."),
+        typer.Option(
+            metavar="GLOB",
+            help="Leave out what matches (gitignore rules), in this run; repeatable.",
+        ),
     ] = None,
     retry_errors: Annotated[
         bool, typer.Option(help="Try photos again that could not be read before.")

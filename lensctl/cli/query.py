@@ -13,6 +13,7 @@ from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.terminal import note
 from lensctl.config import load_settings
+from lensctl.errors import UsageError
 from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 def query(
+    ctx: typer.Context,
     what: options.WhatArgument = None,
     instruction: options.InstructionArgument = None,
     image: options.ImageOption = None,
@@ -72,9 +74,11 @@ def query(
         min_score=min_score,
         thumbs=thumbs,
     )
+    if as_json and (paths or null):
+        raise UsageError("--json and --paths are two outputs", next_step="give one of them")
     if html is not None:
         require_page_path(html)
-    asked = read_question(what, instruction, image, text)
+    asked = read_question(what, instruction, image, text, more=ctx.args)
     filters = read_filters(folder, after, before, camera, near, file_type, place)
     matches = find(settings, asked, filters, include_self=include_self)
     found = as_results(matches)

@@ -43,7 +43,8 @@ def relocate(
     if not moved:
         raise UsageError(
             f"the library knows no photo in {old}",
-            next_step="see its folders: lensctl status",
+            next_step=f"see its folders: lensctl status; or index the new place, where photos"
+            f" encoded in the last 30 days are known again: lensctl index {new}",
         )
     print(f"{count(moved, 'photo')} now at {new}")
 

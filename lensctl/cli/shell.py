@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from lensctl.cli import search_options as options
 from lensctl.cli.asking import read_filters
+from lensctl.cli.finding import unknown_folder, why_nothing
 from lensctl.cli.opening import existing_library, model_for
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
@@ -42,7 +43,8 @@ def shell(
 ) -> None:
     """Search and refine: type words, then a result's number and what to change.
 
-    Lines are read from stdin where it is not a terminal. Inside, type: help
+    Lines are read from stdin where it is not a terminal; then the exit status is that of the first
+    line that failed. Inside, type: help
     """
     from lensctl.library.session import open_session
 
@@ -61,17 +63,25 @@ def shell(
     with open_session(place, chosen, mode=mode, max_pixels=pixels) as session:
         conversation = Conversation(session, settings)
         warming = _warm_up(session)
+        at_terminal = sys.stdin.isatty()
+        failed: LensctlError | None = None
         for line in _lines(place.folder):
             warming.join()
             try:
                 if not conversation.take(line):
                     break
-            except LensctlError as error:
-                note("\n".join(error.lines()))
             except BrokenPipeError:  # who listened is gone
                 raise
-            except OSError as error:
-                note("\n".join(as_storage_error(error).lines()))
+            except KeyboardInterrupt:
+                if not at_terminal:
+                    raise
+                note("interrupted")
+            except (LensctlError, OSError) as error:
+                told = error if isinstance(error, LensctlError) else as_storage_error(error)
+                note("\n".join(told.lines()))
+                failed = failed or told
+    if failed is not None and not at_terminal:
+        sys.exit(failed.exit_code)
 
 
 def _warm_up(session: "Session") -> threading.Thread:
@@ -113,6 +123,7 @@ class Conversation:
 
     def __post_init__(self) -> None:
         self._shown = self.settings.results
+        self._min_score = self.settings.min_score
         self._filters = _read_limits({})
 
     def take(self, line: str) -> bool:
@@ -137,6 +148,7 @@ class Conversation:
             "open": lambda: _launch(self._match(int(command.value))),
             "clear": self._clear,
             "k": lambda: self._set_shown(command.value),
+            "min-score": lambda: self._set_min_score(command.value),
             "html": lambda: self._write_page(_path(command.value)),
             "quit": lambda: None,
         }
@@ -160,12 +172,14 @@ class Conversation:
         question = compose(self.session, turn.photos, turn.search.words, turn.search.without)
         if question.cut:
             note("the words are longer than the model reads: the end is left out")
-        found = find_composed(
-            self.session, question, wanted + 1, turn.filters, self.settings.min_score
-        )
+        found = find_composed(self.session, question, wanted + 1, turn.filters, self._min_score)
         turn.matches, turn.more = found[:wanted], len(found) > wanted
         seconds = time.monotonic() - started
         self._print(turn)
+        if not turn.matches:
+            why = why_nothing(self.session.catalog, self._min_score, turn.filters)
+            note(f"no results: {why}")
+            return
         note(f"{count(len(turn.matches), 'photo')} in {1000 * seconds:.0f} ms{turn.told_limits}")
 
     def _print(self, turn: Turn) -> None:
@@ -195,6 +209,7 @@ class Conversation:
     def _clear(self) -> None:
         self.limits = {}
         self._filters = _read_limits({})
+        self._min_score = self.settings.min_score
         note("no restrictions")
 
     def _set_shown(self, value: str) -> None:
@@ -202,16 +217,23 @@ class Conversation:
             raise UsageError(f"/k {value} is not a number from 1 to 1000", next_step="/k 20")
         self._shown = int(value)
 
+    def _set_min_score(self, value: str) -> None:
+        self._min_score = load_settings(min_score=_number(value)).min_score if value else 0.0
+        note(self._told_limits().lstrip(", ") or "no restrictions")
+
     def _limit(self, command: Command) -> None:
         limits = {name: value for name, value in self.limits.items() if name != command.name}
         if command.value:
             limits[command.name] = command.value
-        self._filters = _read_limits(limits)
-        self.limits = limits
+        filters = _read_limits(limits)
+        if command.name == "in" and (unknown := unknown_folder(self.session.catalog, filters)):
+            raise UsageError(unknown, next_step="see its folders: lensctl status")
+        self._filters, self.limits = filters, limits
         note(self._told_limits().lstrip(", ") or "no restrictions")
 
     def _told_limits(self) -> str:
-        return "".join(f", /{name} {value}" for name, value in self.limits.items())
+        limits = self.limits | ({"min-score": f"{self._min_score:g}"} if self._min_score else {})
+        return "".join(f", /{name} {value}" for name, value in limits.items())
 
     def _write_page(self, path: Path) -> None:
         from lensctl.show.query_sheet import write_query_sheet
@@ -248,10 +270,18 @@ def _path(typed: str) -> Path:
     return Path(os.path.expanduser(typed))  # noqa: PTH111 (Path's raises where there is no such user)
 
 
+def _number(typed: str) -> float:
+    try:
+        return float(typed)
+    except ValueError as error:
+        raise UsageError(f"{typed} is no number", next_step="/min-score 0.5") from error
+
+
 def _read_limits(limits: dict[str, str]) -> "Filters":
     return read_filters(
         _path(limits["in"]) if "in" in limits else None,
         *(limits.get(name) for name in ("after", "before", "camera", "near", "type", "place")),
+        mark="/",
     )
 
 
@@ -281,7 +311,7 @@ def _launch(match: "Match") -> None:
 
 def _lines(folder: Path) -> Iterator[str]:
     """Lines as they are typed, with history and completion on a terminal."""
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):  # a prompt would end up in the output
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")
         yield from sys.stdin
@@ -289,7 +319,7 @@ def _lines(folder: Path) -> Iterator[str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
 
-    words = [f"/{name}" for name in (*FILTERS, "k", "html", "clear")]
+    words = [f"/{name}" for name in (*FILTERS, "min-score", "k", "html", "clear")]
     words += ["open", "more", "back", "history", "help", "quit"]
     completer = WordCompleter(words, sentence=True)
     session: PromptSession[str] = PromptSession(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lensctl.errors import UsageError
+from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 
 HELP = """\
 red barn in snow          search by words
@@ -21,16 +22,17 @@ open 2                    show result 2 in the system's viewer
 back                      the answer before
 history                   what was asked so far
 /in DIR  /after DATE  /before DATE  /camera NAME  /near LAT,LON,KM  /place NAME  /type FORMAT
-                          restrict this and all later answers; without a value: no longer
+/min-score 0..1           restrict this and all later answers; without a value: no longer
 /clear                    drop all restrictions
 /k N                      how many results an answer shows
 /html FILE                write this answer as a page
-help, quit                this text; the end (or Ctrl-D)
+help, ?, quit             this text; the end (or Ctrl-D)
 """
 
 FILTERS = ("in", "after", "before", "camera", "near", "place", "type")
-_SETTINGS = (*FILTERS, "k", "html", "clear")
-_WORD_COMMANDS = ("more", "back", "history", "help", "quit", "exit")
+_SETTINGS = (*FILTERS, "min-score", "k", "html", "clear")
+_SYNONYMS = {"exit": "quit", ":q": "quit", "?": "help"}
+_WORD_COMMANDS = ("more", "back", "history", "help", "quit")
 _PART = re.compile(r"\s*(\d{1,9})(?=\s|\+|$)")  # longer ones are words
 _NOT = re.compile(r"(?:^|\s)not\s+")
 
@@ -65,11 +67,13 @@ def parse(line: str) -> Search | Command | None:
         )
     if len(line) > 2 and line[0] == line[-1] == '"' and '"' not in line[1:-1]:
         return Search((), line[1:-1].strip(), "")
-    if line in _WORD_COMMANDS:
-        return Command("quit" if line == "exit" else line)
+    if (name := _SYNONYMS.get(line, line)) in _WORD_COMMANDS:
+        return Command(name)
     if match := re.fullmatch(r"open\s+(\d{1,9})", line):
         return Command("open", match[1])
-    if (match := re.match(r"/(\w+)(?:\s+|$)", line)) and not _existing_path(line.split()[0]):
+    if line == "open":
+        raise UsageError('"open" needs the number of a result', next_step="type: open 1")
+    if (match := re.match(r"/([\w-]+)(?:\s+|$)", line)) and not _existing_path(line.split()[0]):
         return _setting(match[1], line[match.end() :].strip())
     return _search(line)
 
@@ -79,6 +83,8 @@ def _setting(name: str, value: str) -> Command:
         raise UsageError(f"there is no /{name}", next_step="type: help")
     if name in ("k", "html") and not value:
         raise UsageError(f"/{name} needs a value", next_step="type: help")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        value = value[1:-1]  # habit of the system's shell
     return Command(name, value)
 
 
@@ -98,6 +104,7 @@ def _search(line: str) -> Search:
         raise UsageError(
             "nothing follows the last +", next_step="name another photo: 3 + 5 at night"
         )
+    _refuse_missing_file(rest)
     words, *without = _NOT.split(rest.strip(), maxsplit=1)
     question = Search(tuple(photos), words.strip(), without[0].strip() if without else "")
     if not question.photos and not question.words:
@@ -106,6 +113,17 @@ def _search(line: str) -> Search:
             next_step='say what to find, too: "beach not people"',
         )
     return question
+
+
+def _refuse_missing_file(text: str) -> None:
+    """Words do not begin with the name of an image file: it is one that is not there."""
+    name = text.split(maxsplit=1)[0].strip("\"'") if text.strip() else ""
+    if ending_of(os.fsencode(name)) in PHOTO_ENDINGS:
+        raise UsageError(
+            f"there is no file {name}",
+            why="it looks like an image",
+            next_step="correct the path; a line in quotes is searched for as words",
+        )
 
 
 def _first_photo(text: str) -> tuple[int | Path, str] | None:

@@ -8,8 +8,9 @@ import typer
 
 from lensctl.cli.opening import existing_library
 from lensctl.cli.options import LibraryOption
-from lensctl.cli.terminal import count
+from lensctl.cli.terminal import count, note
 from lensctl.config import config_path, load_settings
+from lensctl.errors import NoLibraryError
 from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ def status(
     library: LibraryOption = None,
 ) -> None:
     """Show what the library holds."""
-    place = existing_library(load_settings(library=library).library)
+    folder = load_settings(library=library).library
+    try:
+        place = existing_library(folder)
+    except NoLibraryError:
+        note(f"config    {show_path(os.fsencode(config_path()))}")
+        raise
     facts = _facts(place)
     if as_json:
         print(json.dumps(facts))

@@ -52,7 +52,10 @@ def watch(
     model: ModelOption = None,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="Leave out what matches (gitignore rules); repeatable."),
+        typer.Option(
+            metavar="GLOB",
+            help="Leave out what matches (gitignore rules), in this run; repeatable.",
+        ),
     ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
@@ -112,6 +115,7 @@ def _follow(
     model = open_model(name)
     note("watching; press Ctrl-C to end")
     away: list[bytes] = []
+    told = ""
     while folders := watched.wait(lambda: stop.signal != 0):
         try:
             with IndexProgress(stop, brief=True) as progress:
@@ -119,8 +123,11 @@ def _follow(
                 summary = indexer.run(folders)
             _tell(summary, folders, away)
             away = summary.offline_folders
+            told = ""
         except (LibraryBusyError, StorageError) as error:
-            note("\n".join(error.lines()))
+            if told != error.what:  # said once; it is tried again after every quiet moment
+                note(f"{_now()}  {error.what}; will try again")
+            told = error.what
             watched.touch(folders)
 
 

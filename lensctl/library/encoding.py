@@ -3,12 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
+from lensctl.errors import ModelError
 from lensctl.library.catalog import KnownLens, from_floats
 from lensctl.library.index_run import IndexOptions, IndexSummary, Watcher
 from lensctl.library.library import Library
@@ -56,14 +57,17 @@ class EncodingRun:
         lanes = self._side.share_cores()
         sizes = _BatchSize(self._side, options.batch_size, lanes)
         writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
-        with closing(_KnownContents(self._library, self._lens)) as known:
-            results = self._read(_until_stop(photos, watcher, summary), options, known)
+        with (
+            closing(_KnownContents(self._library, self._lens)) as known,
+            closing(self._read(_until_stop(photos, watcher, summary), options, known)) as results,
+        ):
             watcher.encoding(count, sizes.measure() / lanes)
             batches = sizes.batches(results, count)
-            for batch in in_order(batches, self._encode, lanes, window=lanes + 1):
-                writer.write(batch)
-                sizes.learn(batch)
-                watcher.advanced(len(batch.results))
+            with closing(in_order(batches, self._encode, lanes, window=lanes + 1)) as encoded:
+                for batch in encoded:
+                    writer.write(batch)
+                    sizes.learn(batch)
+                    watcher.advanced(len(batch.results))
 
     def _encode(self, results: _Results) -> "_Batch":
         fresh = [one for one in results if isinstance(one, Prepared) and one.pixels is not None]
@@ -78,7 +82,7 @@ class EncodingRun:
 
     def _read(
         self, photos: Iterator[FoundPhoto], options: IndexOptions, known: "_KnownContents"
-    ) -> Iterator[Prepared | Unreadable]:
+    ) -> Generator[Prepared | Unreadable]:
         reader = PhotoReader(
             self._side.preprocess,
             at_least=self._side.info.decoded_side,
@@ -176,13 +180,19 @@ class _BatchWriter:
         try:
             for vector in (embedding, target):
                 from_floats(vector)
+            usable = True
         except ValueError:
-            self._refuse(one.found, "the model gave no usable vector for it")
-            return
+            usable = False
         assert one.facts is not None
         content_id = self._recorder.record_photo(
             self._root_id, ReadPhoto(one.found, one.content_hash, one.facts)
         )
+        if not usable:
+            # No error of the photo's, which other models may know: the next run tries it again.
+            self._summary.unreadable.append(
+                (one.found.path, "the model gave no usable vector for it")
+            )
+            return
         self._recorder.record_embedding(
             self._lens,
             content_id,
@@ -209,15 +219,28 @@ class _BatchSize:
         self._best = float("inf")
 
     def measure(self) -> float:
-        """Seconds for one photo in the encoder, from a ramp of colours; also warms it up."""
+        """Seconds for one photo in the encoder, from a ramp of colours; also warms it up.
+
+        Raises ModelError where not even a ramp gets usable vectors.
+        """
         size = self._side.info.image_size
         number = 1 if self._side.device == "cpu" else 4
         ramp = np.linspace(-2, 2, number * 3 * size * size, dtype=np.float32)
         ramp = ramp.reshape(number, 3, size, size)
         self._side.encode_images(ramp[:1])
         started = time.monotonic()
-        self._side.encode_images(ramp)
-        return (time.monotonic() - started) / number
+        embeddings = self._side.encode_images(ramp)
+        seconds = (time.monotonic() - started) / number
+        try:
+            from_floats(embeddings)
+            from_floats(self._side.make_targets(embeddings))
+        except ValueError as error:
+            raise ModelError(
+                f"the model {self._side.info.name} gives no usable vectors",
+                why="they hold values that are not finite numbers: its files are damaged",
+                next_step="pull or convert it again, or choose another with --model",
+            ) from error
+        return seconds
 
     def batches(
         self, results: Iterator[Prepared | Unreadable], count: int

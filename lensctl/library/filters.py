@@ -152,5 +152,6 @@ def parse_circle(text: str) -> Circle:
         return Circle(latitude, longitude, km)
     raise UsageError(
         f"{text!r} is not a place and a distance",
-        next_step="write it like 38.72,-9.14,25 (latitude, longitude, kilometres)",
+        next_step="write it like 38.72,-9.14,25 (latitude, longitude, kilometres);"
+        " a town goes by its name to place, not near",
     )

@@ -6,12 +6,12 @@ the order of the photos, so that two runs write the same rows.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from lensctl.errors import PhotoError
 from lensctl.models.interface import Floats, Preprocessor
@@ -110,24 +110,25 @@ class PhotoReader:
 
 def in_order(
     items: Iterable[Item], work: Callable[[Item], Result], workers: int, window: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """`work` done by `workers` threads, at most `window` items ahead; results in order.
 
-    The first ones are begun at once, before the first result is asked for.
+    The first ones are begun at once, before the first result is asked for. Closing it waits for the
+    threads, whether or not a result was asked for: what they use must be closed after it.
     """
-    items, pool = iter(items), ThreadPoolExecutor(workers)
-    pending = deque(pool.submit(work, item) for item in islice(items, window - 1))
-    return _results(items, work, pool, pending, window)
+    results = _results(iter(items), work, workers, window)
+    next(results)  # up to where the first ones are begun
+    return cast("Generator[Result]", results)
 
 
 def _results(
-    items: Iterator[Item],
-    work: Callable[[Item], Result],
-    pool: ThreadPoolExecutor,
-    pending: deque[Future[Result]],
-    window: int,
-) -> Iterator[Result]:
+    items: Iterator[Item], work: Callable[[Item], Result], workers: int, window: int
+) -> Generator[Result | None]:
+    """None, once the first ones are begun, then the results."""
+    pool = ThreadPoolExecutor(workers)
     try:
+        pending = deque(pool.submit(work, item) for item in islice(items, window - 1))
+        yield None
         for item in items:
             pending.append(pool.submit(work, item))
             if len(pending) >= window:

@@ -2,8 +2,8 @@
 
 import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def ask_photo(
     side: QuerySide,
     catalog: Catalog,
     lens: KnownLens | None,
-    photo: Path | BinaryIO,
+    photo: Path | BytesIO,
     instruction: str,
     max_pixels: int,
 ) -> Question:
@@ -57,7 +57,7 @@ def photo_embedding(
     side: QuerySide,
     catalog: Catalog,
     lens: KnownLens | None,
-    photo: Path | BinaryIO,
+    photo: Path | BytesIO,
     max_pixels: int,
 ) -> tuple[Floats, int | None]:
     """(E,) embedding of a photo, and its content id where the library holds it.
@@ -65,7 +65,7 @@ def photo_embedding(
     It is decoded only where the library keeps no embedding of it. Raises PhotoError.
     """
     try:
-        content_id = _content_of(catalog, photo) if isinstance(photo, Path) else None
+        content_id = _content_of(catalog, photo)
         embedding = None
         if content_id is not None and lens is not None:
             embedding = catalog.embedding(lens.encoder_id, content_id)
@@ -81,8 +81,17 @@ def photo_embedding(
     return embedding, content_id
 
 
-def _content_of(catalog: Catalog, photo: Path) -> int | None:
-    """The content at a path, by size and time where the catalog knows it, else by its bytes."""
+def _content_of(catalog: Catalog, photo: Path | BytesIO) -> int | None:
+    """The content of a photo, by size and time where the catalog knows its path, else by its bytes.
+
+    A stream is left at its start.
+    """
+    if not isinstance(photo, Path):
+        from lensctl.photos.reader import hash_stream
+
+        content_hash = hash_stream(photo)
+        photo.seek(0)
+        return catalog.content_of_hash(content_hash)
     path = absolute(photo)
     known = catalog.content_at(path)
     if known is not None:
@@ -97,7 +106,7 @@ def _content_of(catalog: Catalog, photo: Path) -> int | None:
     return catalog.content_of_hash(hash_file(path))
 
 
-def _encode(side: QuerySide, photo: Path | BinaryIO, max_pixels: int) -> Floats:
+def _encode(side: QuerySide, photo: Path | BytesIO, max_pixels: int) -> Floats:
     from lensctl.photos.decode import decode
 
     decoded = decode(photo, at_least=side.info.decoded_side, max_pixels=max_pixels)

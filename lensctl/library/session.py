@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from lensctl.errors import NoLibraryError
 from lensctl.library.catalog import Catalog
@@ -49,7 +49,7 @@ class Session:
         """A question in words."""
         return ask_text(self.side, text)
 
-    def ask_photo(self, photo: Path | BinaryIO, instruction: str = "") -> Question:
+    def ask_photo(self, photo: Path | BytesIO, instruction: str = "") -> Question:
         """A question by a photo, and an instruction where it is not empty. Raises PhotoError."""
         return ask_photo(self.side, self.catalog, self._lens, photo, instruction, self._max_pixels)
 

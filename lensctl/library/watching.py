@@ -6,6 +6,9 @@ vanishes and returns is observed anew, and so is one where a disk was mounted or
 the folder itself or one inside it: an observer of what was unmounted stays deaf for ever.
 """
 
+import contextlib
+import ctypes
+import errno
 import os
 import re
 import threading
@@ -28,6 +31,9 @@ from lensctl.library.catalog import with_slash
 from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 from lensctl.photos.rules import IGNORE_FILE
 
+_IN_ATTRIB = 4
+_NO_MORE_WATCHES = "the system watches no more folders (fs.inotify.max_user_watches)"
+_POLLING = "looking for changes by polling instead"
 TICK_SECONDS = 0.5
 LOOK_SECONDS = 5.0
 """How often a folder is checked for having vanished or come back."""
@@ -63,6 +69,7 @@ class FolderWatch:
         self._ignore = os.fsencode(ignore.resolve()) + b"/"
         self._options = options
         self._note = note
+        self._polling = options.poll
         self._observer = self._start_observer()
 
     def close(self) -> None:
@@ -97,6 +104,8 @@ class FolderWatch:
         """Observe a folder anew where it came back, or where a disk came or went."""
         seen = _Place.of(root.folder)
         if seen == root.place:
+            if root.watch is not None and not self._polling and not _room_for_a_watch(root.folder):
+                self._poll_instead(_NO_MORE_WATCHES, root.folder)
             return
         if root.watch is not None:
             self._observer.unschedule(root.watch)
@@ -118,19 +127,33 @@ class FolderWatch:
         except FileNotFoundError:
             return None
         except OSError as error:
-            # inotify's limit on watched folders; polling has none, and is slower.
-            self._note(f"{error.strerror}; looking for changes by polling instead", root.folder)
-            self._observer.stop()
-            self._observer = self._start_observer(poll=True)
+            if self._polling:
+                raise
+            self._poll_instead(str(error.strerror or error), root.folder)
             return self._observer.schedule(handler, os.fsdecode(root.folder), recursive=True)
 
-    def _start_observer(self, *, poll: bool = False) -> BaseObserver:
-        polling = poll or self._options.poll
-        observer = PollingObserver(timeout=LOOK_SECONDS) if polling else Observer()
-        observer.start()
+    def _poll_instead(self, why: str, folder: bytes) -> None:
+        """Leave the system's watches, of which there is a limit, for looking: slower, but whole."""
+        self._note(f"{why}; {_POLLING}", folder)
+        with contextlib.suppress(OSError):
+            self._observer.stop()
+        self._polling = True
+        self._observer = self._start_observer()
+
+    def _start_observer(self) -> BaseObserver:
         for root in self._roots:
             root.watch = root.place = None
-        return observer
+        if not self._polling:
+            try:
+                observer = Observer()
+                observer.start()
+                return observer
+            except OSError as error:  # as the limit of watchers for one user
+                self._note(f"{error.strerror}; {_POLLING}", self._roots[0].folder)
+                self._polling = True
+        polling = PollingObserver(timeout=LOOK_SECONDS)
+        polling.start()
+        return polling
 
 
 @dataclass(frozen=True)
@@ -212,6 +235,25 @@ class _Handler(FileSystemEventHandler):
             return False
         name = os.path.basename(path)
         return is_folder or name == os.fsencode(IGNORE_FILE) or ending_of(name) in PHOTO_ENDINGS
+
+
+def _room_for_a_watch(folder: bytes) -> bool:
+    """Whether the system would watch one more folder.
+
+    watchdog keeps silent of folders below the first that it could not have watched.
+    """
+    try:
+        from watchdog.observers.inotify_c import inotify_add_watch, inotify_init
+    except (ImportError, OSError):  # not Linux
+        return True
+    descriptor = inotify_init()
+    if descriptor < 0:
+        return True
+    try:
+        added = inotify_add_watch(descriptor, folder, _IN_ATTRIB)
+        return added >= 0 or ctypes.get_errno() != errno.ENOSPC
+    finally:
+        os.close(descriptor)
 
 
 def _mounts_in(folder: bytes) -> frozenset[bytes]:

@@ -114,9 +114,36 @@ def _towns_within(latitude: float, longitude: float, reach: float) -> list[tuple
     ]
 
 
+_ALSO_CALLED = {
+    "us": "United States",
+    "usa": "United States",
+    "america": "United States",
+    "uk": "United Kingdom",
+    "gb": "United Kingdom",
+    "great britain": "United Kingdom",
+    "britain": "United Kingdom",
+    "england": "United Kingdom",
+    "scotland": "United Kingdom",
+    "wales": "United Kingdom",
+    "northern ireland": "United Kingdom",
+    "holland": "The Netherlands",
+    "netherlands": "The Netherlands",
+    "uae": "United Arab Emirates",
+    "turkiye": "Turkey",
+    "czech republic": "Czechia",
+    "korea": "South Korea",
+    "burma": "Myanmar",
+    "cape verde": "Cabo Verde",
+    "swaziland": "Eswatini",
+    "cote d'ivoire": "Ivory Coast",
+}
+"""What people call a country, and the gazetteer does not. It has no parts of the United Kingdom:
+all of it is nearer to what "England" means than the town in Arkansas."""
+
+
 def matching_region(name: str) -> Region | None:
     """The country of that English name; or the state, unless a great city is called so, too."""
-    wanted = _key(name)
+    wanted = _key(_ALSO_CALLED.get(_key(name), name))
     rows = _database().execute("SELECT DISTINCT country, region FROM places").fetchall()
     for country, _ in rows:
         if _key(country) == wanted:

@@ -94,7 +94,7 @@ def hash_file(path: bytes) -> bytes:
     """
     with open_regular(path) as file:
         try:
-            return _hash(file)
+            return hash_stream(file)
         except OSError as error:
             raise unreadable(error) from error
 
@@ -102,12 +102,13 @@ def hash_file(path: bytes) -> bytes:
 def _take_in(file: io.FileIO, size: int) -> tuple[BinaryIO, bytes]:
     """The bytes to decode from, and their hash."""
     if size > _IN_MEMORY_BYTES:
-        return io.BufferedReader(file, _CHUNK_BYTES), _hash(file)
+        return io.BufferedReader(file, _CHUNK_BYTES), hash_stream(file)
     data = file.readall()
     return io.BytesIO(data), blake2b(data, digest_size=HASH_BYTES).digest()
 
 
-def _hash(file: io.FileIO) -> bytes:
+def hash_stream(file: io.FileIO | io.BytesIO) -> bytes:
+    """16 bytes: the BLAKE2b hash of what is left of a stream. Raises OSError."""
     digest = blake2b(digest_size=HASH_BYTES)
     buffer = bytearray(_CHUNK_BYTES)
     while count := file.readinto(buffer):

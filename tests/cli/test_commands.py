@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     for number in range(10):
         write_photo(folder / "photos" / f"{number}.png", number)
-    env = {"LENSCTL_LIBRARY": str(folder / "library"), "LENSCTL_CONFIG": str(folder / "none.toml")}
+    env = {"LENSCTL_LIBRARY": str(folder / "library"), "LENSCTL_CONFIG": os.devnull}
     done = lensctl("index", folder / "photos", env=env)
     assert done.returncode == 0, done.stderr.decode()
     return folder, env
@@ -74,6 +74,17 @@ def test_query_reads_an_image_from_stdin(place):
     data = write_photo(folder / "outside.png", 3).read_bytes()
     done = lensctl("query", "-", "darker", "--paths", "-k", "2", env=env, input=data)
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_a_photo_on_stdin_is_left_out_as_one_by_its_path(place):
+    folder, env = place
+    data = (folder / "photos" / "3.png").read_bytes()
+    named = lensctl("query", folder / "photos" / "3.png", "--paths", "-k", "99", env=env)
+    done = lensctl("query", "-", "--paths", "-k", "99", env=env, input=data)
+    assert done.stdout == named.stdout
+    assert len(done.stdout.splitlines()) == 9
+    kept = lensctl("query", "-", "--paths", "-k", "1", "--include-self", env=env, input=data)
+    assert kept.stdout.decode() == f"{folder / 'photos' / '3.png'}\n"
 
 
 def test_null_separated_paths(place):
@@ -161,6 +172,16 @@ def redirected(place, *arguments, stdout):
         (["query", "red", "--search", "fast"], 2, "search must be"),
         (["query", "red", "--min-score", "7"], 2, "min_score must be"),
         (["query", "red", "--model", "unheard-of"], 5, "unheard-of"),
+        (["query", "red", "barn"], 2, "lensctl query 'red barn'"),
+        (["query", "red", "barn", "in", "snow"], 2, "lensctl query 'red barn in snow'"),
+        (["query", "no such.jpg", "at", "night"], 2, "lensctl query 'no such.jpg' 'at night'"),
+        (["query", "-", "at", "night"], 2, "lensctl query - 'at night'"),
+        (["query", "red", "--json", "--paths"], 2, "two outputs"),
+        (["query", "red", "--near", "Lisbon"], 2, "goes by its name to place"),
+        *(
+            (["query", "red", f"--{name}", ""], 2, f"--{name} is empty")
+            for name in ("after", "before", "camera", "near", "place", "type")
+        ),
         (["query", "red", "--after", "2999"], 1, "no photo passes"),
         (["index", "/nowhere/at/all"], 2, "does not exist"),
         (["forget", "/nowhere/at/all"], 1, "knows no photo"),
@@ -370,7 +391,7 @@ def test_library_without_rights_is_an_error_with_advice(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, locked / "library"],
         capture_output=True,
-        env={**os.environ, "LENSCTL_CONFIG": "/nowhere.toml"},
+        env={**os.environ, "LENSCTL_CONFIG": os.devnull},
         timeout=60,
     )
     assert done.returncode == 3

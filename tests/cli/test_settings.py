@@ -1,5 +1,6 @@
 """Settings that are wrong: where they stand, and what is wrong with them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lensctl.errors import UsageError
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config.toml"
+    path.write_text("")
     monkeypatch.setenv("LENSCTL_CONFIG", str(path))
     monkeypatch.delenv("LENSCTL_LIBRARY", raising=False)
     return path
@@ -39,6 +41,24 @@ def test_a_wrong_line_is_told_with_its_file(config: Path, line: str, told: str) 
     assert told in "\n".join(caught.value.lines())
 
 
+def test_a_file_that_is_no_settings_file_is_refused(config: Path) -> None:
+    config.write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match="cannot read the config file"):
+        load_settings()
+    config.write_bytes(b"#" * (1 << 21))
+    with pytest.raises(UsageError, match="cannot read the config file"):
+        load_settings()
+    config.unlink()
+    os.mkfifo(config)
+    with pytest.raises(UsageError, match="cannot read the config file"):
+        load_settings()
+
+
+def test_a_mark_at_the_start_of_the_file_is_no_setting(config: Path) -> None:
+    config.write_bytes(b"\xef\xbb\xbfresults = 3\n")
+    assert load_settings().results == 3
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("LENSCTL_MAX_MEGAPIXELS", "inf"), ("LENSCTL_RESULTS", "0"), ("LENSCTL_WORKERS", "many")],
@@ -58,7 +78,8 @@ def test_a_home_that_nobody_has_is_a_name_like_any_other(
     monkeypatch.setenv("LENSCTL_LIBRARY", "~nosuchuser/x")
     assert load_settings().library == Path("~nosuchuser/x")
     monkeypatch.setenv("LENSCTL_CONFIG", "~nosuchuser/x")
-    load_settings()
+    with pytest.raises(UsageError, match="there is no config file ~nosuchuser/x"):
+        load_settings()
 
 
 def test_a_library_in_the_file_is_relative_to_the_file(

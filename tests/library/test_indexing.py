@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lensctl.errors import LibraryBusyError
+from lensctl.errors import LibraryBusyError, ModelError
+from lensctl.library.catalog import to_floats
+from lensctl.library.session import open_session
+from support.colour_model import ColourModel
 from support.photo_files import write_photo
 
 
@@ -92,6 +96,47 @@ def test_photo_that_left_and_comes_back_elsewhere_is_not_encoded(index, photos, 
     shutil.copyfile(tmp_path / "kept.png", photos / "b" / "back.png")
     summary = index(photos)
     assert (summary.linked, summary.encoded) == (1, 0)
+
+
+class BrokenModel(ColourModel):
+    """Gives no usable vector of a photo whose first corner is reddest, or of none at all."""
+
+    def __init__(self, worst: float) -> None:
+        super().__init__("broken", encoder="e2", lens="l2")
+        self.worst = worst
+
+    def encode_images(self, pixels):
+        embeddings = super().encode_images(pixels)
+        embeddings[embeddings[:, 0] >= self.worst] = np.nan
+        return embeddings
+
+
+def test_a_model_without_usable_vectors_is_refused_and_hides_no_photo(index, photos, library):
+    index(photos)
+    before = states(library)
+    with pytest.raises(ModelError, match="gives no usable vectors"):
+        index(photos, using=BrokenModel(-np.inf))
+    assert states(library) == before
+    assert set(before.values()) == {"present"}
+
+
+def test_a_photo_that_one_model_cannot_take_stays_with_the_others(index, photos, library, model):
+    index(photos)
+    reddest = sorted(embedding[0] for embedding in _embeddings(library))[-1]
+    summary = index(photos, using=BrokenModel(float(reddest)))
+    ((path, reason),) = summary.unreadable
+    assert "no usable vector" in reason
+    assert summary.encoded == 11
+    with open_session(library, model) as session:
+        found = session.find(session.ask_text("red"), 99)
+    assert path in [match.facts.path for match in found]
+    assert len(index(photos, using=BrokenModel(np.inf)).unreadable) == 0
+
+
+def _embeddings(library):
+    with library.reading() as catalog:
+        rows = catalog.connection.execute("SELECT vector FROM embeddings").fetchall()
+    return [to_floats(vector) for (vector,) in rows]
 
 
 def test_deleted_photo_is_gone(index, photos, library):

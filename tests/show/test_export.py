@@ -1,5 +1,8 @@
 """Results copied and linked: names collide, nothing is overwritten."""
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,60 @@ def test_times_are_kept_and_a_failed_copy_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(OSError):
         place_copy(tmp_path / "gone.jpg", out)
     assert [one.name for one in out.iterdir()] == ["a.jpg"]
+
+
+_PLACE = """
+import os, resource, sys
+import lensctl.show.copying
+from lensctl.cli.export import _place
+from lensctl.errors import StorageError
+photos, out, limit = sys.argv[1:]
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+if limit != "0":
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+from pathlib import Path
+names = [os.fsencode(f"{photos}/{name}") for name in ("a.jpg", "closed.jpg", "gone.jpg", "b.jpg")]
+try:
+    print(_place(names, Path(out), link=False, end=b"\\n"))
+except StorageError as error:
+    sys.exit("\\n".join(error.lines()))
+"""
+
+
+def _placed(limit: int) -> "subprocess.CompletedProcess[str]":
+    """Four photos copied by a user who may not read one; another is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        for name in ("a.jpg", "closed.jpg", "b.jpg"):
+            _file(Path(folder) / name, "x" * (10 if name == "a.jpg" else 1000))
+        (Path(folder) / "closed.jpg").chmod(0)
+        return subprocess.run(
+            [sys.executable, "-c", _PLACE, folder, f"{folder}/out", str(limit)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+def test_a_photo_that_cannot_be_copied_is_named_and_the_others_are() -> None:
+    done = _placed(0)
+    assert done.returncode == 0, done.stderr
+    *places, number = done.stdout.splitlines()
+    assert [Path(place).name for place in places] == ["a.jpg", "b.jpg"]
+    assert number == "2"
+    assert "closed.jpg: Permission denied" in done.stderr
+    assert "gone.jpg: it is away or gone" in done.stderr
+
+
+def test_a_folder_that_is_full_is_told_as_such() -> None:
+    done = _placed(100)
+    assert done.returncode == 1
+    assert "error: cannot write to" in done.stderr
+    assert "/out, where 1 photo went before" in done.stderr
+    assert ".lensctl-" not in done.stderr
 
 
 def test_export_prints_where_photos_lie_now(lensctl: Run, home: Path, tmp_path: Path) -> None:

@@ -37,6 +37,10 @@ from support.terminal import Terminal
         ("open 2", Command("open", "2")),
         ("back", Command("back")),
         ("exit", Command("quit")),
+        ("?", Command("help")),
+        ("/min-score 0.5", Command("min-score", "0.5")),
+        ('/in "My Trip"', Command("in", "My Trip")),
+        ("24/7 shop", Search((), "24/7 shop", "")),
         ("/in ~/Photos 2024", Command("in", "~/Photos 2024")),
         ("/place", Command("place")),
         ("~nosuchuser over sea", Search((), "~nosuchuser over sea", "")),
@@ -60,10 +64,19 @@ def test_files_are_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert parse(str(tmp_path / "plain.jpg")) == Search((tmp_path / "plain.jpg",), "", "")
 
 
-@pytest.mark.parametrize("line", ["/color red", "/k", "not people", "3 +", "3 + 5 +", "/in \0"])
+@pytest.mark.parametrize(
+    "line", ["/color red", "/co-lor", "/k", "not people", "3 +", "3 + 5 +", "/in \0", "open"]
+)
 def test_lines_that_mean_nothing_are_refused(line: str) -> None:
     with pytest.raises(UsageError):
         parse(line)
+
+
+@pytest.mark.parametrize("line", ["nope.jpg", "nope.jpg at night", "3 + nope.JPG at night"])
+def test_a_file_that_is_missing_is_not_searched_for_as_words(line: str) -> None:
+    with pytest.raises(UsageError, match=r"there is no file nope\.(jpg|JPG)"):
+        parse(line)
+    assert parse('"nope.jpg"') == Search((), "nope.jpg", "")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +137,7 @@ def test_not_lowers_what_resembles_it(session, home: Path) -> None:
 def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
     lines = ["a cat", "1", "/place Lisbon", "a cat", "history", "open 7", "quit", "never"]
     done = lensctl("shell", "-k", "2", input="\n".join(lines) + "\n")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, done.stderr
     paths = [line.split("\t")[1] for line in done.stdout.splitlines() if "\t" in line]
     names = [Path(path).name for path in paths]
     assert len(names) == 6
@@ -155,7 +168,7 @@ def test_no_line_ends_the_shell(lensctl: Run, tmp_path: Path) -> None:
         program=["-c", script, path],
         cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "scribble" not in done.stdout + done.stderr
     for told in ("nothing follows the last +", "named like a photo", "no viewer could be started"):
@@ -167,7 +180,7 @@ def test_no_line_ends_the_shell(lensctl: Run, tmp_path: Path) -> None:
 def test_more_is_offered_where_there_is_more(lensctl: Run, shown: int, is_more: bool) -> None:
     """The library holds nine photos."""
     done = lensctl("shell", "-k", str(shown), input="a cat\nopen 10\nmore\n")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2, done.stderr
     assert ("type: more" in done.stderr) == is_more
     assert ("there are no more results" in done.stderr) != is_more
     assert len(done.stdout.splitlines()) == 9
@@ -208,10 +221,30 @@ def test_a_conversation_at_a_terminal(home: Path, tmp_path: Path) -> None:
     assert "1 in space" in history.read_text()
 
 
+def test_restrictions_that_cannot_be_met_are_refused(lensctl: Run) -> None:
+    lines = [
+        "/in /nowhere",
+        "/min-score high",
+        "/min-score 2",
+        "/min-score 0.9",
+        "a cat",
+        "history",
+    ]
+    done = lensctl("shell", input="\n".join(lines) + "\n")
+    assert done.returncode == 2
+    assert "the library knows no photo in /nowhere" in done.stderr
+    assert "high is no number" in done.stderr
+    assert "min_score must be between 0 and 1" in done.stderr
+    assert ", /min-score 0.9" in done.stderr
+    scores = [float(line.split("\t")[0]) for line in done.stdout.splitlines() if "\t" in line]
+    assert scores
+    assert min(scores) >= 0.9
+
+
 def test_a_page_that_cannot_be_written_does_not_end_the_shell(lensctl: Run) -> None:
     lines = "a cat\n/html /nowhere/page.html\nhistory\n"
     done = lensctl("shell", "-k", "2", input=lines)
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert "cannot use /nowhere/page.html" in done.stderr
     assert "1  a cat" in done.stdout
 

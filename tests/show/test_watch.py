@@ -175,3 +175,35 @@ def test_a_library_is_kept_current(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "away; waiting for it to come back" in err
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"), [("max_inotify_watches", "watches no more"), ("max_inotify_instances", "")]
+)
+def test_the_systems_limits_are_left_for_polling(tmp_path: Path, limit: str, told: str) -> None:
+    photos = tmp_path / "photos"
+    for number in range(8):
+        (photos / str(number)).mkdir(parents=True)
+    command = f"echo 4 > /proc/sys/user/{limit} && exec {sys.executable} -m lensctl watch {photos}"
+    if limit.endswith("instances"):
+        command = command.replace("echo 4", "echo 0")
+    started = subprocess.Popen(
+        ["unshare", "-Ur", "sh", "-c", f"{command} --after-quiet 0.3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment_of(tmp_path),
+    )
+    assert started.stdout is not None
+    try:
+        lines = iter(started.stdout.readline, "")
+        first = next(lines)
+        if "Operation not permitted" in first or "ermission denied" in first:
+            pytest.skip("this system lets no user make a namespace")
+        polling = first if "polling" in first else next(line for line in lines if "polling" in line)
+        assert told in polling
+        write_photo(photos / "7" / "new.png", 1)
+        assert any("1 encoded" in line for line in lines)
+    finally:
+        started.send_signal(signal.SIGINT)
+        started.communicate(timeout=30)

@@ -28,9 +28,10 @@ def run_in(
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Variables that keep a run inside a folder: its library, its caches, its settings."""
+    config = folder / "config.toml"
     return {
         "LENSCTL_LIBRARY": str(folder / "library"),
-        "LENSCTL_CONFIG": str(folder / "config.toml"),
+        "LENSCTL_CONFIG": str(config if config.exists() else os.devnull),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "XDG_DATA_HOME": str(folder / "data"),
         "HOME": str(folder / "home"),
