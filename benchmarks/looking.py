@@ -20,8 +20,7 @@ import numpy as np
 from large_library import library_folder, make_library
 from PIL import Image
 
-from lensctl.library.composition import compose, find_composed
-from lensctl.library.filters import Filters
+from lensctl.library.composition import compose
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.models.registry import open_model
@@ -53,7 +52,7 @@ def measure_shell(place: Path, model: str, photos: int, runs: int) -> None:
 
         def ask(contents: list[int], words: str, without: str = "") -> None:
             question = compose(session, contents, words, without)
-            find_composed(session, question, 10, Filters(), 0.0)
+            session.find(question, 10)
 
         first = _milliseconds(lambda: ask([1], "at night"))
         print(f"shell, {photos:,} photos, first answer: {first:.0f} ms")

@@ -61,6 +61,11 @@ class Settings:
     min_score: float = 0.0
     thumbs: bool = True
 
+    @property
+    def max_pixels(self) -> int:
+        """`max_megapixels` in pixels."""
+        return round(self.max_megapixels * 1e6)
+
     def __post_init__(self) -> None:
         _require_choice("device", self.device, DEVICES)
         _require_choice("precision", self.precision, PRECISIONS)

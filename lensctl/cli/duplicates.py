@@ -4,12 +4,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.opening import existing_library, session_of
 from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
@@ -85,15 +86,13 @@ def _find(
     settings: Settings, folder: Path | None, disk: "Disk", *, exact: bool, distance: int
 ) -> "list[Group]":
     from lensctl.library.duplicates import exact_groups, near_groups
-    from lensctl.library.session import open_session
 
-    place = existing_library(settings.library)
     if exact:
-        with place.reading() as catalog:
+        with existing_library(settings.library).reading() as catalog:
             _tell_linked_roots(catalog)
             under = None if folder is None else _known(catalog, folder)
             return exact_groups(catalog, under, disk=disk)
-    with open_session(place, model_for(place, settings.model)) as session:
+    with session_of(settings) as session:
         catalog = session.catalog
         _tell_linked_roots(catalog)
         under = None if folder is None else _known(catalog, folder)
@@ -103,7 +102,7 @@ def _find(
         near = near_groups(
             catalog,
             file,
-            _perceptual_hash,
+            partial(_perceptual_hash, max_pixels=settings.max_pixels),
             folder=under,
             max_distance=distance,
             disk=disk,
@@ -138,7 +137,7 @@ def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:
     return tqdm(items, desc=title, unit="", disable=None, leave=False)
 
 
-def _perceptual_hash(photo: "PhotoCopy") -> int | None:
+def _perceptual_hash(photo: "PhotoCopy", max_pixels: int) -> int | None:
     from tqdm import tqdm
 
     from lensctl.errors import PhotoError
@@ -146,7 +145,7 @@ def _perceptual_hash(photo: "PhotoCopy") -> int | None:
     from lensctl.photos.decode import decode
 
     try:
-        return telling_hash(decode(photo.path, at_least=64).image)
+        return telling_hash(decode(photo.path, at_least=64, max_pixels=max_pixels).image)
     except PhotoError as error:
         # A line of its own above the progress bar, where there is one.
         tqdm.write(f"not compared: {show_path(photo.path)}: {error.what}", file=sys.stderr)

@@ -1,9 +1,9 @@
 """One search, from what was asked to what was found."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lensctl.cli.asking import Asked
-from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.opening import session_of
 from lensctl.cli.terminal import note
 from lensctl.config import Settings
 from lensctl.show.names import show_path
@@ -11,7 +11,7 @@ from lensctl.show.names import show_path
 if TYPE_CHECKING:
     from lensctl.library.catalog import Catalog
     from lensctl.library.filters import Filters
-    from lensctl.library.search import Match, SearchMode
+    from lensctl.library.search import Match
 
 
 _ALONE = "there is no other photo"
@@ -21,13 +21,7 @@ def find(
     settings: Settings, asked: Asked, filters: "Filters", *, include_self: bool
 ) -> "list[Match]":
     """The best matches in the library, best first; says on stderr why there are none."""
-    from lensctl.library.session import open_session
-
-    library = existing_library(settings.library)
-    model = model_for(library, settings.model)
-    mode = cast("SearchMode", settings.search)
-    pixels = round(settings.max_megapixels * 1e6)
-    with open_session(library, model, mode=mode, max_pixels=pixels) as session:
+    with session_of(settings) as session:
         question = asked.question(session)
         if question.cut:
             note("the words are longer than the model reads: the end is left out")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lensctl.cli.index_output import IndexProgress, print_summary, summary_to_dict
 from lensctl.cli.opening import model_name
 from lensctl.cli.options import (
     DeviceOption,
@@ -16,18 +17,13 @@ from lensctl.cli.options import (
     QuietOption,
     read_path,
 )
-from lensctl.cli.terminal import GracefulStop, count, duration, note
+from lensctl.cli.terminal import GracefulStop
 from lensctl.config import Settings, load_settings
 from lensctl.errors import UsageError
-from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from lensctl.library.index_run import IndexOptions, IndexSummary
+    from lensctl.library.index_run import IndexOptions
     from lensctl.library.library import Library
-
-_LISTED = 20
 
 
 def index(
@@ -93,7 +89,7 @@ def index(
         indexer = Indexer(place, open_model(name), name, options, progress)
         summary = indexer.run(chosen)
     if as_json:
-        print(json.dumps(_as_json(summary)))
+        print(json.dumps(summary_to_dict(summary)))
     elif not quiet:
         print_summary(summary)
     if stop.signal:
@@ -109,7 +105,7 @@ def index_options(
     return IndexOptions(
         exclude=settings.exclude,
         retry_errors=retry_errors,
-        max_pixels=round(settings.max_megapixels * 1e6),
+        max_pixels=settings.max_pixels,
         workers=settings.workers,
         batch_size=batch_size,
         device=settings.device,
@@ -135,106 +131,3 @@ def require_folder(place: "Library", folder: Path) -> bytes:
     raise UsageError(
         f"{folder} {what}", next_step="name a folder of photos: lensctl index ~/Photos"
     )
-
-
-class IndexProgress:
-    """The progress bar: on a terminal only, and gone when the work is done.
-
-    Args:
-        quiet: no bar, no words.
-        brief: a bar, no words.
-    """
-
-    def __init__(self, stop: GracefulStop, *, quiet: bool = False, brief: bool = False) -> None:
-        self._stop = stop
-        self._quiet = quiet
-        self._brief = brief
-        self._bar: tqdm | None = None
-
-    def __enter__(self) -> "IndexProgress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def scanning(self, folder: bytes) -> None:
-        if not self._quiet and not self._brief and sys.stderr.isatty():
-            note(f"looking through {show_path(folder)}")
-
-    def encoding(self, photos: int, seconds_per_photo: float) -> None:
-        from tqdm import tqdm
-
-        if not self._quiet and not self._brief:
-            least = duration(photos * seconds_per_photo)
-            note(f"{count(photos, 'photo')} to read; encoding alone takes about {least}")
-        if self._bar is not None:
-            self._bar.close()
-        self._bar = tqdm(
-            total=photos, unit="photo", disable=True if self._quiet else None, leave=False
-        )
-
-    def advanced(self, photos: int) -> None:
-        assert self._bar is not None
-        self._bar.update(photos)
-
-    def wants_stop(self) -> bool:
-        return self._stop.signal != 0
-
-
-def print_summary(summary: "IndexSummary") -> None:
-    """One line on stdout; what went wrong on stderr."""
-    found, changes = count(summary.found, "photo"), told_changes(summary)
-    print(f"{found} found: {changes} ({duration(summary.seconds)})")
-    for path in summary.offline_folders:
-        note(
-            f"offline: {show_path(path)}: missing, empty or closed, nothing was forgotten"
-            " (moved: lensctl relocate OLD NEW; gone for good: lensctl forget)"
-        )
-    print_problems(summary)
-    if summary.stopped:
-        note("stopped; run the command again to go on")
-
-
-def told_changes(summary: "IndexSummary") -> str:
-    """ "12 encoded, 3 gone", or "nothing new"."""
-    parts = [
-        (summary.encoded, "encoded"),
-        (summary.linked, "known by content"),
-        (summary.moved, "renamed"),
-        (summary.gone, "gone"),
-        (summary.excluded, "excluded"),
-        (summary.offline, "offline"),
-        (len(summary.unreadable), "unreadable"),
-    ]
-    return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "nothing new"
-
-
-def print_problems(summary: "IndexSummary") -> None:
-    """What could not be read, on stderr, with reasons."""
-    _list("could not be read", summary.unreadable)
-    _list("skipped", summary.skipped)
-
-
-def _list(what: str, rows: list[tuple[bytes, str]]) -> None:
-    listed = _LISTED if sys.stderr.isatty() else len(rows)
-    for path, reason in rows[:listed]:
-        note(f"{what}: {show_path(path)}: {reason}")
-    if len(rows) > listed:
-        note(f"... and {len(rows) - listed:,} more; all of them: lensctl status --errors")
-
-
-def _as_json(summary: "IndexSummary") -> dict[str, object]:
-    return {
-        "found": summary.found,
-        "encoded": summary.encoded,
-        "known_by_content": summary.linked,
-        "renamed": summary.moved,
-        "gone": summary.gone,
-        "excluded": summary.excluded,
-        "offline": summary.offline,
-        "offline_folders": [show_path(path) for path in summary.offline_folders],
-        "unreadable": [{"path": show_path(p), "reason": r} for p, r in summary.unreadable],
-        "skipped": [{"path": show_path(p), "reason": r} for p, r in summary.skipped],
-        "stopped": summary.stopped,
-    }

@@ -2,10 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from lensctl.config import Settings
     from lensctl.library.library import Library
+    from lensctl.library.search import SearchMode
+    from lensctl.library.session import Session
     from lensctl.models.interface import Model
 
 DEFAULT_MODEL = "mini"
@@ -38,3 +43,13 @@ def model_name(library: "Library", name: str) -> str:
         with library.reading() as catalog:
             return catalog.fact("model") or DEFAULT_MODEL
     return DEFAULT_MODEL
+
+
+def session_of(settings: "Settings") -> "AbstractContextManager[Session]":
+    """A session over the settings' library and model. Raises NoLibraryError, ModelError."""
+    from lensctl.library.session import open_session
+
+    library = existing_library(settings.library)
+    model = model_for(library, settings.model)
+    mode = cast("SearchMode", settings.search)
+    return open_session(library, model, mode=mode, max_pixels=settings.max_pixels)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lensctl.cli import search_options as options
 from lensctl.cli.asking import read_filters
 from lensctl.cli.finding import unknown_folder, why_nothing
-from lensctl.cli.opening import existing_library, model_for
+from lensctl.cli.opening import session_of
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.shell_language import FILTERS, HELP, Command, Search, parse
@@ -27,7 +27,7 @@ from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from lensctl.library.filters import Filters
-    from lensctl.library.search import Match, SearchMode
+    from lensctl.library.search import Match
     from lensctl.library.session import Session
 
 _VIEWER_SECONDS = 2.0
@@ -46,8 +46,6 @@ def shell(
     Lines are read from stdin where it is not a terminal; then the exit status is that of the first
     line that failed. Inside, type: help
     """
-    from lensctl.library.session import open_session
-
     settings = load_settings(
         library=library,
         model=model,
@@ -56,16 +54,12 @@ def shell(
         search=search,
         thumbs=thumbs,
     )
-    place = existing_library(settings.library)
-    mode = cast("SearchMode", settings.search)
-    pixels = round(settings.max_megapixels * 1e6)
-    chosen = model_for(place, settings.model)
-    with open_session(place, chosen, mode=mode, max_pixels=pixels) as session:
+    with session_of(settings) as session:
         conversation = Conversation(session, settings)
         warming = _warm_up(session)
         at_terminal = sys.stdin.isatty()
         failed: LensctlError | None = None
-        for line in _lines(place.folder):
+        for line in _lines(session.library.folder):
             warming.join()
             try:
                 if not conversation.take(line):
@@ -166,13 +160,15 @@ class Conversation:
 
     def _find(self, turn: Turn, wanted: int) -> None:
         """Search for `wanted` results and show those after `turn.start`."""
-        from lensctl.library.composition import compose, find_composed
+        from lensctl.library.composition import compose
 
         started = time.monotonic()
         question = compose(self.session, turn.photos, turn.search.words, turn.search.without)
         if question.cut:
             note("the words are longer than the model reads: the end is left out")
-        found = find_composed(self.session, question, wanted + 1, turn.filters, self._min_score)
+        found = self.session.find(
+            question, wanted + 1, filters=turn.filters, min_relevance=self._min_score
+        )
         turn.matches, turn.more = found[:wanted], len(found) > wanted
         seconds = time.monotonic() - started
         self._print(turn)

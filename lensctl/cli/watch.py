@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensctl.cli.index import (
-    IndexProgress,
-    index_options,
-    print_problems,
-    require_folder,
-    told_changes,
-)
+from lensctl.cli.index import index_options, require_folder
+from lensctl.cli.index_output import IndexProgress, print_problems, told_changes
 from lensctl.cli.opening import model_name
 from lensctl.cli.options import DeviceOption, LibraryOption, ModelOption, PrecisionOption, read_path
 from lensctl.cli.terminal import GracefulStop, count, duration, note

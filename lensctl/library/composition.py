@@ -6,41 +6,23 @@ would move it; it lowers what resembles them and excludes nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lensctl.errors import NoLibraryError
-from lensctl.library.filters import Filters
-from lensctl.library.search import Match
+from lensctl.library.question import Question
 from lensctl.library.session import Session
-from lensctl.models.interface import Floats, QueryKind
+from lensctl.models.interface import Floats
 from lensctl.models.vectors import unit
 
 AWAY = 0.5
 """How far "not" moves, in lengths of the direction; more of it leaves what was asked for."""
 
 
-@dataclass(frozen=True)
-class Composition:
-    """A query vector made of parts.
-
-    Attributes:
-        vector: (D,) for kinds image and composed, (T,) for text; unit length.
-        content_ids: of the photos it is made of, left out of the answer.
-        cut: whether words were longer than the model reads.
-    """
-
-    kind: QueryKind
-    vector: Floats
-    content_ids: tuple[int, ...]
-    cut: bool
-
-
 def compose(
     session: Session, photos: Sequence[int | Path], words: str = "", without: str = ""
-) -> Composition:
+) -> Question:
     """A question by any number of photos, words, and words that should not apply.
 
     Args:
@@ -55,32 +37,18 @@ def compose(
     if not photos:
         vector = side.encode_texts([words])[0]
         away = side.encode_texts([without])[0] if without else 0.0
-        return Composition("text", unit(vector - AWAY * away), (), cut)
+        return Question("text", unit(vector - AWAY * away), cut=cut)
     known = [_embedding(session, photo) for photo in photos]
     embeddings = np.stack([embedding for embedding, _ in known])
     vectors = side.make_queries(embeddings, [words] * len(known))
     if without:
         moved = side.make_queries(embeddings, [without] * len(known))
         vectors = vectors - AWAY * (moved - side.make_queries(embeddings, [""] * len(known)))
-    return Composition(
+    return Question(
         "composed" if words else "image",
         unit(vectors.mean(axis=0)),
         tuple(content_id for _, content_id in known if content_id is not None),
         cut,
-    )
-
-
-def find_composed(
-    session: Session, question: Composition, count: int, filters: Filters, min_relevance: float
-) -> list[Match]:
-    """The best matches, best first, without the photos that the question is made of."""
-    return session.searcher.search(
-        question.vector,
-        question.kind,
-        count,
-        filters=filters,
-        leave_out=question.content_ids,
-        min_relevance=min_relevance,
     )
 
 

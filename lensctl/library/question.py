@@ -20,13 +20,13 @@ class Question:
 
     Attributes:
         vector: (D,) for kinds image and composed, (T,) for kind text; unit length.
-        content_id: the query photo's content where the library holds it.
+        content_ids: the contents of query photos that the library holds; they are no answers.
         cut: whether the words were longer than the model reads.
     """
 
     kind: QueryKind
     vector: Floats
-    content_id: int | None = None
+    content_ids: tuple[int, ...] = ()
     cut: bool = False
 
 
@@ -50,7 +50,8 @@ def ask_photo(
     embedding, content_id = photo_embedding(side, catalog, lens, photo, max_pixels)
     vector = side.make_queries(embedding[None], [instruction])[0]
     kind: QueryKind = "composed" if instruction else "image"
-    return Question(kind, vector, content_id, side.truncated(instruction))
+    own = () if content_id is None else (content_id,)
+    return Question(kind, vector, own, side.truncated(instruction))
 
 
 def photo_embedding(

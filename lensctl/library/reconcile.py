@@ -74,12 +74,11 @@ class Reconciler:
             )
         return self.changes
 
-    def to_read(
-        self, lens: KnownLens, *, retry_errors: bool, after: bytes = b""
-    ) -> Iterator[FoundPhoto]:
+    def to_read(self, lens: KnownLens, *, retry_errors: bool) -> Iterator[FoundPhoto]:
         """Photos that must be read: new, changed, or without a vector of this encoder."""
         sql = _TO_READ + (" OR photos.error NOT NULL" if retry_errors else "")
         sql += ") AND seen.path > ? ORDER BY seen.path LIMIT ?"
+        after = b""
         while block := self._sql.execute(sql, (lens.encoder_id, after, _BLOCK)).fetchall():
             for row in block:
                 yield FoundPhoto(*row)
@@ -92,8 +91,8 @@ class Reconciler:
             self._sql.execute(f"SELECT count(*) FROM ({sql})", (lens.encoder_id,)).fetchone()[0]
         )
 
-    def set_offline(self) -> int:
-        """Mark all photos of the folder as offline; returns how many they are."""
+    def set_offline(self) -> None:
+        """Mark all photos of the folder as offline; `changes` says how many they are."""
         condition, values = folder_condition(self._folder)
         with self._recorder.transaction():
             cursor = self._sql.execute(
@@ -101,7 +100,6 @@ class Reconciler:
                 values,
             )
         self.changes.offline = cursor.rowcount
-        return cursor.rowcount
 
     def known(self) -> int:
         """How many photos of the folder the catalog knows and has not excluded."""

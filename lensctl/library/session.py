@@ -72,14 +72,13 @@ class Session:
         include_self: bool = False,
         min_relevance: float = 0.0,
     ) -> list[Match]:
-        """The best matches, best first; without the query photo unless it is asked for."""
-        own = () if include_self or question.content_id is None else (question.content_id,)
+        """The best matches, best first; without the query photos unless they are asked for."""
         return self.searcher.search(
             question.vector,
             question.kind,
             count,
             filters=filters,
-            leave_out=own,
+            leave_out=() if include_self else question.content_ids,
             min_relevance=min_relevance,
         )
 

@@ -197,14 +197,14 @@ def decode(
     if isinstance(source, bytes | str | Path):
         path = os.fsencode(source)
         with open_regular(path) as raw_stream, io.BufferedReader(raw_stream) as stream:
-            return decode_stream(stream, path, at_least=at_least, max_pixels=max_pixels)
-    return decode_stream(source, b"", at_least=at_least, max_pixels=max_pixels)
+            return _decode_stream(stream, path, at_least=at_least, max_pixels=max_pixels)
+    return _decode_stream(source, b"", at_least=at_least, max_pixels=max_pixels)
 
 
-def decode_stream(
+def _decode_stream(
     stream: BinaryIO, name: bytes, *, at_least: int, max_pixels: int = MAX_PIXELS
 ) -> DecodedPhoto:
-    """As `decode`, of an open file whose name is known (it helps to recognise RAW files)."""
+    """`name` helps to recognise RAW files; it may be empty."""
     with open_photo(stream, name, max_pixels=max_pixels) as photo:
         return photo.decode(at_least)
 

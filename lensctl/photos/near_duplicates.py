@@ -1,7 +1,6 @@
 """Photos that look alike: resized, recompressed, slightly edited copies, and bursts.
 
-A 64-bit perceptual hash finds candidates among hundreds of thousands of photos in seconds;
-embeddings, where there are some, confirm them.
+A 64-bit perceptual hash finds them among hundreds of thousands of photos in seconds.
 """
 
 import itertools
@@ -14,7 +13,6 @@ from PIL import Image
 
 _HASH_BITS = 64
 _SIDE, _FREQUENCIES = 32, 8
-_PAIRS_AT_ONCE = 4_000_000
 
 MAX_DISTANCE = 6
 """Bits in which two photos' hashes may differ and the photos still look alike.
@@ -79,25 +77,6 @@ def group_near(hashes: Sequence[int], max_distance: int = MAX_DISTANCE) -> list[
             near = np.bitwise_count(unique[left] ^ unique[right]) <= max_distance
             labels = _joined(labels, left[near], right[near])
     return _groups(labels[owner])
-
-
-def confirm(embeddings: NDArray[np.float32], min_cosine: float) -> list[list[int]]:
-    """The parts of one group that embeddings, too, hold to be the same photo.
-
-    Args:
-        embeddings: (n, d), of the photos of one group; any length, not zero.
-        min_cosine: the cosine that links two photos.
-
-    Returns:
-        Groups of two or more row numbers, ascending; rows that resemble no other are in none.
-    """
-    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    labels = np.arange(len(unit))
-    block = max(1, _PAIRS_AT_ONCE // max(1, len(unit)))
-    for start in range(0, len(unit), block):
-        left, right = np.nonzero(unit[start : start + block] @ unit.T >= min_cosine)
-        labels = _joined(labels, left + start, right)
-    return _groups(labels)
 
 
 def _candidate_pairs(

@@ -80,7 +80,6 @@ class ScanRules:
 
     Args:
         exclude: gitignore patterns, relative to each root.
-        ignore_file: name of the per-folder ignore file.
         skip_folders: folders never entered, whatever path leads there (the library's own).
 
     Raises:
@@ -90,11 +89,10 @@ class ScanRules:
     def __init__(
         self,
         exclude: Sequence[str] = (),
-        ignore_file: str = IGNORE_FILE,
         *,
         skip_folders: Iterable[bytes] = (),
     ) -> None:
-        self.ignore_file = os.fsencode(ignore_file)
+        self.ignore_file = os.fsencode(IGNORE_FILE)
         self._exclude, bad = compile_patterns(exclude)
         if bad:
             raise UsageError(

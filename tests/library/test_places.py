@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lensctl.errors import LibraryError, UsageError
-from lensctl.library.composition import compose, find_composed
+from lensctl.library.composition import compose
 from lensctl.library.filters import Filters, parse_format
 from lensctl.library.session import open_session
 
@@ -46,7 +46,7 @@ def test_a_filter_by_a_linked_folder_finds_its_photos(linked, library, model):
         for folder in (linked / "best" / "a", linked.parent / "short" / "best" / "a"):
             filters = Filters(folder=os.fsencode(folder))
             found = session.find(session.ask_text("red"), 99, filters=filters)
-            composed = find_composed(session, compose(session, [], "red"), 99, filters, 0.0)
+            composed = session.find(compose(session, [], "red"), 99, filters=filters)
             assert len(found) == len(composed) == 6
 
 

@@ -9,7 +9,6 @@ from PIL import Image, ImageEnhance
 
 from lensctl.photos.near_duplicates import (
     MAX_DISTANCE,
-    confirm,
     group_near,
     perceptual_hash,
 )
@@ -104,9 +103,3 @@ def test_many_hashes_are_grouped_without_comparing_all() -> None:
     hashes[-100:] = hashes[:100] ^ np.uint64(0b10110)
     groups = group_near(hashes.tolist())
     assert groups == [[i, 29_900 + i] for i in range(100)]
-
-
-def test_embeddings_confirm_or_split_a_group() -> None:
-    embeddings = np.array([[1, 0], [2, 0.1], [0, 1], [0.1, 3], [-1, -1]], np.float32)
-    assert confirm(embeddings, 0.95) == [[0, 1], [2, 3]]
-    assert confirm(embeddings, 0.9999) == []

@@ -8,8 +8,7 @@ import pytest
 
 from lensctl.cli.shell_language import Command, Search, parse
 from lensctl.errors import UsageError
-from lensctl.library.composition import compose, find_composed
-from lensctl.library.filters import Filters
+from lensctl.library.composition import compose
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.models.registry import open_model
@@ -104,14 +103,14 @@ def test_several_photos_are_near_each_of_them(session, home: Path) -> None:
     single = [session.ask_photo(home / "photos" / name).vector for name in names]
     assert np.linalg.norm(both.vector) == pytest.approx(1, abs=1e-5)
     assert min(both.vector @ one for one in single) > max(0.0, float(single[0] @ single[1]))
-    found = find_composed(session, both, 99, Filters(), 0.0)
+    found = session.find(both, 99)
     assert len(found) == 7
     assert not {Path(os.fsdecode(one.facts.path)).name for one in found} & set(names)
 
 
 def _lead(session, question, name: str) -> float:
     """How far a photo's cosine is above the mean of all others', in their deviations."""
-    found = find_composed(session, question, 99, Filters(), 0.0)
+    found = session.find(question, 99)
     cosines = {Path(os.fsdecode(one.facts.path)).name: one.cosine for one in found}
     own = cosines.pop(name)
     return float((own - np.mean(list(cosines.values()))) / np.std(list(cosines.values())))
@@ -119,7 +118,7 @@ def _lead(session, question, name: str) -> float:
 
 def test_not_lowers_what_resembles_it(session, home: Path) -> None:
     def rank(question) -> int:
-        found = find_composed(session, question, 99, Filters(), 0.0)
+        found = session.find(question, 99)
         names = [Path(os.fsdecode(one.facts.path)).name for one in found]
         return names.index("chelsea.jpg")
 
