@@ -45,7 +45,7 @@ def duration(seconds: float) -> str:
 
 
 class GracefulStop:
-    """The first Ctrl-C or SIGTERM asks to stop, the second Ctrl-C ends at once.
+    """The first Ctrl-C or SIGTERM asks to stop, the second one of either ends at once.
 
     Args:
         told: what the first one is answered with.

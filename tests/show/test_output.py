@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,23 @@ def test_a_table_obeys_no_name(file: io.StringIO) -> None:
     text = "".join(file.getvalue().split())
     assert "[bold]x[/bold]\\x1b[31m\\n\\xff\\u202e.jpg" in text
     assert "\x1b[31m" not in text
+
+
+def test_a_window_said_to_have_no_columns_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    file = _Terminal()
+    print_table([Result(b"/a.jpg", 0.5, 0.5)], file)
+    assert "/a.jpg" in file.getvalue()
+
+
+def test_a_path_is_a_link_to_the_whole_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "30")
+    file = _Terminal()
+    print_table([Result(b"/photos/a b/" + b"x" * 40 + b"\xff.jpg", 0.5, 0.5)], file)
+    links = re.findall(r"\x1b\]8;id=\d+;(.*?)\x1b", file.getvalue())
+    assert len(links) > 1  # the table folds it
+    assert set(links) == {f"file:///photos/a%20b/{'x' * 40}%FF.jpg"}
 
 
 def test_json_of_a_name_that_is_no_unicode() -> None:
