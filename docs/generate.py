@@ -118,7 +118,8 @@ _SETTINGS = """# Settings
 
 Flags win over environment variables, those over the config file. The config file is `config.toml`
 in the platform's config folder (`~/.config/lensctl` on Linux), or the file that `LENSCTL_CONFIG`
-names; `lensctl status` prints where it is looked for. Its keys, and their defaults as TOML:
+names, which then has to be there (`/dev/null` for none); `lensctl status` prints where it is looked
+for. Its keys, and their defaults as TOML:
 
 | key | default | meaning |
 |---|---|---|
