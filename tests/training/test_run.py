@@ -182,13 +182,27 @@ def test_ctrl_c_on_a_terminal_saves_with_two_processes(tmp_path):
     assert "Traceback" not in errors
 
 
+ADAFACTOR = {"name": "adafactor", "rate": 1e-2, "backbone_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def alone(undisturbed, tmp_path_factory):
+    """The losses of a single process with either optimiser."""
+    out = tmp_path_factory.mktemp("adafactor")
+    train(make_recipe(optimiser=ADAFACTOR), out)
+    folders = {"adamw": undisturbed[0], "adafactor": out}
+    return {name: [r["loss"] for r in curve(folder)] for name, folder in folders.items()}
+
+
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-def test_two_processes_give_the_curve_of_one(undisturbed, tmp_path, free_port, sharding):
+@pytest.mark.parametrize("optimiser", ["adamw", "adafactor"])
+def test_two_processes_give_the_curve_of_one(alone, tmp_path, free_port, sharding, optimiser):
     """Same global batch, same seed: losses within 1e-3 over 8 steps (sums in another order)."""
-    values = make_values(machine={"sharding": sharding}, batch={"chunk": 2})
+    tables = {"optimiser": ADAFACTOR} if optimiser == "adafactor" else {}
+    values = make_values(machine={"sharding": sharding}, batch={"chunk": 2}, **tables)
     torch.multiprocessing.spawn(run_process, (2, free_port, values, tmp_path), nprocs=2)
     losses = [r["loss"] for r in curve(tmp_path)]
-    assert losses == pytest.approx([r["loss"] for r in curve(undisturbed[0])], abs=1e-3)
+    assert losses == pytest.approx(alone[optimiser], abs=1e-3)
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 

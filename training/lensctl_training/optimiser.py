@@ -1,25 +1,94 @@
 """Optimisers with parameter groups, and the learning rate over the steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lensctl_training.recipe import OptimiserRecipe
 
-ADAFACTOR_EPSILONS = (1e-15, 1e-3)
-"""What makes torch.optim.Adafactor the published one (Shazeer and Stern, 2018).
+EPSILON, LEAST_SCALE = 1e-30, 1e-3
+"""Adafactor's: what is added to every squared gradient, and the least scale of a parameter."""
 
-The paper adds 1e-30 to every squared gradient. torch takes its first epsilon twice: squared, as a
-floor of the second moment (so 1e-15 gives the paper's 1e-30), and plain, as a floor of the mean
-second moment it divides by. With torch's default of 1.2e-7 that floor binds where the gradients of
-a matrix are below 3e-4, as those of large models are, and the factored estimate is wrong. The
-second epsilon is the paper's: the least scale of a parameter. The rate is relative to the root mean
-square of a parameter's values.
-"""
+
+class Adafactor(Optimizer):
+    """Adafactor as published (Shazeer and Stern, 2018, algorithms 4 and 6), without momentum.
+
+    The rate is relative to the root mean square of a parameter's values. torch's own is another one
+    where gradients are small, and fails on the DTensors of FSDP; the state has the same names, so
+    that checkpoints made with it go on. All statistics are of whole parameters, also where a
+    process holds some of the rows only.
+
+    Args:
+        groups: tables with `params`, `lr` (the largest step) and `weight_decay`.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups, {"lr": 1e-2, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step along the gradients; parameters without one stay. `closure` is not called."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, group["lr"], group["weight_decay"])
+
+    def _move(self, parameter: Tensor, rate: float, decay: float) -> None:
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        state["step"] = state.get("step", torch.tensor(0.0)) + 1
+        step = float(state["step"])
+        new = step**-0.8
+        squared = gradient.square() + EPSILON
+        if gradient.ndim > 1:
+            rows = _follow(state, "row_var", _mean(squared, -1), new)
+            columns = _follow(state, "col_var", _mean(squared, -2), new)
+            # One factor after the other: products of tiny ones would be zero.
+            update = gradient * (rows / _mean(rows, -2)).rsqrt() * columns.rsqrt()
+        else:
+            update = gradient * _follow(state, "variance", squared, new).rsqrt()
+        update /= _root_mean_square(update).clamp(min=1.0)
+        scale = _root_mean_square(parameter).clamp(min=LEAST_SCALE)
+        parameter.mul_(1.0 - rate * decay)
+        parameter.sub_(_as_placed(update * (scale * min(rate, step**-0.5)), parameter))
+
+
+def _follow(state: dict[str, Any], name: str, value: Tensor, new: float) -> Tensor:
+    """The running mean of this name, of which `value` becomes the share `new`."""
+    mean = state.get(name, value) * (1.0 - new) + value * new
+    state[name] = mean
+    return mean
+
+
+def _mean(values: Tensor, axis: int) -> Tensor:
+    return _whole(values.sum(dim=axis, keepdim=True)) / values.shape[axis]
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    return (_whole(values.square().sum()) / values.numel()).sqrt()
+
+
+def _whole(total: Tensor) -> Tensor:
+    """A sum over rows that lie in several processes, added up in all of them; others as they are.
+
+    A sum, as a mean of means is another where processes have unequally many rows.
+    """
+    if isinstance(total, DTensor) and any(place.is_partial() for place in total.placements):
+        return total.redistribute(placements=[Replicate()] * len(total.placements))
+    return total
+
+
+def _as_placed(values: Tensor, parameter: Tensor) -> Tensor:
+    """A single row, which broadcasts, comes out of DTensor's arithmetic in every process."""
+    if isinstance(values, DTensor) and isinstance(parameter, DTensor):
+        return values.redistribute(placements=parameter.placements)
+    return values
 
 
 def make_optimiser(
@@ -50,7 +119,7 @@ def make_optimiser(
         if parameters
     ]
     if recipe.name == "adafactor":
-        return torch.optim.Adafactor(settings, eps=ADAFACTOR_EPSILONS)
+        return Adafactor(settings)
     # The fused step does the same in one pass over the memory; DTensors have it too.
     return torch.optim.AdamW(settings, betas=(recipe.beta1, recipe.beta2), fused=True)
 
