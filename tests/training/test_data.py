@@ -1,6 +1,8 @@
 """Order, streams, held-out sets, JSONL, the check of a data set and the imports."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -9,16 +11,18 @@ from PIL import Image
 
 from lensctl.errors import DataError
 from lensctl.models.preprocessing import Preprocessing
+from lensctl_training.data import stream
 from lensctl_training.data.batches import BadExampleError, GlobalOrder
 from lensctl_training.data.check import check_data
 from lensctl_training.data.held_out import hold_out
 from lensctl_training.data.imports import import_triplets
 from lensctl_training.data.jsonl import JsonlExamples, read_rows
-from lensctl_training.data.shards import find_shards, read_triplets
-from lensctl_training.data.source import StreamSource
+from lensctl_training.data.shards import ShardWriter, find_shards, read_triplets
+from lensctl_training.data.source import MapSource, StreamSource
 from lensctl_training.data.stream import ShardStream, decode_triplet
 from lensctl_training.data.triplet import Problems
 from support.training_runs import make_jpeg, make_triplets, write_shards
+from support.training_runs import write_jsonl as jsonl_of
 
 SMALL = Preprocessing(size=8)
 
@@ -164,6 +168,84 @@ def test_jsonl_lines_are_read_relative_to_the_file_and_bad_ones_named(tmp_path):
     assert examples.load(0).negatives[0].shape == (3, 8, 8)
     with pytest.raises(BadExampleError, match="unreadable image file"):
         examples.load(1)
+
+
+def test_jsonl_lines_end_with_line_feeds_alone(tmp_path):
+    """Other separators may stand inside a string, and Windows begins a file with a mark."""
+    good = {"query": "0.jpg", "target": "1.jpg", "instruction": "the same\u2028at\u0085night"}
+    path = write_jsonl(tmp_path, [json.dumps(good, ensure_ascii=False)] * 2)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    problems = Problems()
+    assert [row.instruction for row in read_rows(path, problems)] == [good["instruction"]] * 2
+    assert problems.total == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"negatives": "2.jpg"}, "negatives that are no list"),
+        ({"negatives": None}, "line that is no JSON object of strings"),
+        ({"provenance": None}, "provenance that is no object"),
+        ({"provenance": "mine"}, "provenance that is no object"),
+        ({"instruction": "at \ud800 night"}, "text that is no Unicode"),
+        ({"provenance": {"by": "\ud800"}}, "text that is no Unicode"),
+        ({"query": "a\0b.jpg"}, "unreadable image file"),
+        ({"target": "\ud800.jpg"}, "unreadable image file"),
+    ],
+)
+def test_odd_values_in_a_jsonl_line_are_problems(tmp_path, change, reason):
+    good = {"query": "0.jpg", "target": "1.jpg", "instruction": "redder", "key": "\ud801"}
+    path = write_jsonl(tmp_path, [good, {**good, **change}, "[" * 100_000])
+    found = check_data(path, sheet=tmp_path / "sheet.html")
+    assert found.triplets == 1
+    assert found.problems.counts == Counter({reason: 1}) + Counter(
+        {"line that is no JSON object of strings": 1}
+    )
+
+
+def test_a_bad_example_gives_its_place_to_one_that_is_not_in_the_batch(tmp_path):
+    """A neighbour that is in it already would be there twice, its own false negative."""
+    path = jsonl_of(tmp_path, make_triplets(12))
+    (tmp_path / "k0003.target.jpg").write_bytes(b"no image")
+    examples = JsonlExamples(read_rows(path, Problems()), SMALL)
+    for world in (1, 2):
+        seen = set()
+        for rank in range(world):
+            order = GlobalOrder(len(examples), 1, 8, seed=0)
+            source = MapSource(examples, 16, order, rank, world)
+            for step, fetched in enumerate(islice(source.start(None), 6)):
+                seen |= {(step, row) for row in rows(fetched)}
+        assert len(seen) == 6 * 8
+    order = GlobalOrder(len(examples), 1, 12, seed=0)
+    with pytest.raises(DataError, match="must fill a batch") as caught:
+        next(MapSource(examples, 16, order).start(None))
+    assert "12, of which 12 are in the batch" in caught.value.why
+
+
+@pytest.mark.parametrize("damaged", [b"no image at all", make_jpeg((9, 9, 9))[:250]])
+def test_a_bad_image_is_the_same_one_every_time(damaged):
+    [good] = make_triplets(1)
+    problems = Problems(limit=1)
+    for _ in range(3):
+        with pytest.raises(BadExampleError) as caught:
+            decode_triplet(replace(good, target=damaged), SMALL)
+        problems.add(caught.value.reason, caught.value.where)
+    assert problems.total == 1 and " at 0x" not in problems.lines()[0]
+
+
+def test_a_stream_goes_on_after_many_epochs_with_bad_examples(tmp_path, monkeypatch):
+    """What was met before the place where it goes on has been told, and counts no more."""
+    monkeypatch.setattr(stream, "MOST_PENDING", 20)
+    triplets = make_triplets(24)
+    triplets[::3] = [replace(triplet, instruction="") for triplet in triplets[::3]]
+    monkeypatch.setattr("lensctl_training.data.shards._refuse_unstorable", lambda triplet: None)
+    with ShardWriter(tmp_path, "set") as writer:
+        for triplet in triplets:
+            writer.write(triplet)
+    whole, _, _ = stream_batches(writer.shards, 21)
+    first, state, _ = stream_batches(writer.shards, 20)
+    rest, _, _ = stream_batches(writer.shards, 1, state=state)
+    assert first + rest == whole
 
 
 def test_check_counts_names_and_draws(tmp_path):

@@ -11,6 +11,7 @@ from lensctl_training.benchmark_validation import ModelInMemory
 from lensctl_training.benchmarks.triplet_set import encode_triplets, score_triplets
 from lensctl_training.checkpoint import find_checkpoints, load_checkpoint, save_checkpoint
 from lensctl_training.data.held_out import hold_out
+from lensctl_training.data.shards import ShardWriter
 from lensctl_training.log import read_log
 from lensctl_training.model import TripletEncoder, build_model
 from lensctl_training.train import train
@@ -44,6 +45,39 @@ def test_training_and_eval_triplets_give_the_same_numbers(encoder):
     validated = validate(encoder, hold_out(triplets, most=100))
     assert validated.metrics == pytest.approx(evaluated, abs=1e-6)
     assert evaluated["candidates"] == 25 + 40 - 3 - 1
+
+
+def test_pairs_that_lead_both_ways_leave_no_further_candidates(encoder):
+    there = make_triplets(4)
+    back = [replace(t, query=t.target, target=t.query) for t in there]
+    held_out = hold_out([*there, *back], most=100)
+    assert not held_out.gallery
+    assert validate(encoder, held_out).metrics["candidates"] == 8
+
+
+def test_a_bad_held_out_image_is_left_out_and_named_before_the_first_step(tmp_path):
+    triplets = make_triplets(9, negatives=1)
+    triplets[2] = replace(triplets[2], target=b"\xff\xd8 no image")
+    triplets[4] = replace(triplets[4], negatives=(b"\xff\xd8",))
+    with ShardWriter(tmp_path / "held") as writer:
+        for triplet in triplets:
+            writer.write(triplet)
+    held = {"validation": str(tmp_path / "held"), "max_validation": 6}
+    write_shards(tmp_path / "shards")
+    data = {"scenes": 0, "train": str(tmp_path / "shards"), "shuffle_buffer": 20} | held
+    outcome = train(make_recipe(data=data), tmp_path / "out")
+    assert outcome.metrics["queries"] == 6
+    page = (tmp_path / "out/report.html").read_text()
+    assert "held-out k0002 (not an image)" in page and "held-out k0004" in page
+    with pytest.raises(DataError, match="more than the 1 allowed"):
+        train(make_recipe(data=data | {"max_bad": 1}), tmp_path / "strict")
+    for path in (tmp_path / "held").iterdir():
+        path.unlink()
+    with ShardWriter(tmp_path / "held") as writer:
+        writer.write(triplets[2])
+    with pytest.raises(DataError, match="holds no usable triplet") as caught:
+        train(make_recipe(data=data), tmp_path / "none")
+    assert "k0002" in caught.value.why and not read_log(tmp_path / "none/log.jsonl")
 
 
 def test_no_picture_is_retrieved_twice(encoder):

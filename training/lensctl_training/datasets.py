@@ -66,19 +66,33 @@ def open_source(
     return StreamSource(stream, recipe.data.workers)
 
 
-def open_held_out(recipe: Recipe, problems: Problems) -> HeldOut | None:
-    """The held-out triplets of a recipe, or None where it names none."""
+def open_held_out(recipe: Recipe, encoder: TripletEncoder, problems: Problems) -> HeldOut | None:
+    """The held-out triplets of a recipe, or None where it names none.
+
+    Every image is decoded once, so that a bad one is met here and not by the first validation.
+
+    Raises:
+        DataError: none of them can be used.
+    """
     if recipe.data.scenes:
         from lensctl_training.scenes.examples import render_held_out
 
         return render_held_out("val", recipe.data.held_out_scenes, recipe.seed)
     if not recipe.data.validation:
         return None
-    found = hold_out(
-        _all_triplets(Path(recipe.data.validation), problems), recipe.data.max_validation
+    met = Problems()
+    decoded = _decoded(
+        _all_triplets(Path(recipe.data.validation), met), encoder, met, negatives=True
     )
+    found = hold_out((triplet for triplet, _ in decoded), recipe.data.max_validation)
     if not found.queries:
-        raise DataError(f"{recipe.data.validation} holds no usable triplet")
+        raise DataError(
+            f"{recipe.data.validation} holds no usable triplet",
+            why="; ".join(met.lines()),
+            next_step=f"run `lensctl train check {recipe.data.validation}`",
+        )
+    for reason, where in met.listed():
+        problems.add(reason, f"held-out {where}")
     return found
 
 
@@ -124,8 +138,9 @@ def _embedded(
     made_of = _made_of(recipe, encoder) if group.first else {}
     if group.first and not are_kept(folder, made_of):
         examples = _random_access(recipe, encoder, problems)
+        triplets = _all_triplets(_train_path(recipe), problems) if examples is None else ()
         everything = (
-            _decoded(_all_triplets(_train_path(recipe), problems), encoder, problems)
+            (example for _, example in _decoded(triplets, encoder, problems))
             if examples is None
             else _loaded(examples, problems)
         )
@@ -166,13 +181,21 @@ def _all_triplets(path: Path, problems: Problems) -> Iterator[Triplet]:
 
 
 def _decoded(
-    triplets: Iterable[Triplet], encoder: TripletEncoder, problems: Problems
-) -> Iterator[Example]:
+    triplets: Iterable[Triplet],
+    encoder: TripletEncoder,
+    problems: Problems,
+    *,
+    negatives: bool = False,
+) -> Iterator[tuple[Triplet, Example]]:
+    """The triplets whose images, if asked for also the negatives, can be read; and what is read."""
     for triplet in triplets:
+        number = len(triplet.negatives) if negatives else 0
         try:
-            yield decode_triplet(triplet, encoder.model.config.preprocessing)
+            example = decode_triplet(triplet, encoder.model.config.preprocessing, number)
         except BadExampleError as bad:
             problems.add(bad.reason, bad.where)
+            continue
+        yield triplet, example
 
 
 def _loaded(examples: Examples, problems: Problems) -> Iterator[Example]:

@@ -233,7 +233,7 @@ def _set_up(recipe: Recipe, out: Path, group: Processes) -> Trainer:
         encoder.model.set_grad_checkpointing(True)
     problems = Problems(limit=recipe.data.max_bad)
     source = open_source(recipe, encoder, group, out, problems)
-    held_out = open_held_out(recipe, problems)
+    held_out = open_held_out(recipe, encoder, problems)
     wrapped = wrap(encoder, group, recipe.machine.sharding)
     if recipe.machine.compile:
         encoder.model.clip.visual.compile()

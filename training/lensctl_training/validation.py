@@ -90,10 +90,11 @@ def _encode_queries(encoder: TripletEncoder, held_out: HeldOut) -> Floats:
 
 
 def _encode_images(encoder: TripletEncoder, images: Sequence[Image]) -> Floats:
-    parts = [
-        encoder.encode_targets(_pixels(encoder, images[start : start + BATCH])).cpu().numpy()
-        for start in range(0, len(images), BATCH)
-    ]
+    # Of pairs that lead both ways every image is a target, and the rest of the gallery is empty.
+    parts = [np.zeros((0, encoder.model.embedding_dim), dtype=np.float32)]
+    for start in range(0, len(images), BATCH):
+        pixels = _pixels(encoder, images[start : start + BATCH])
+        parts.append(encoder.encode_targets(pixels).cpu().numpy())
     return np.concatenate(parts)
 
 

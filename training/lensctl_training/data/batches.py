@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, count, groupby, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +14,10 @@ from torch import Tensor
 
 from lensctl.models.interface import Floats
 from lensctl.models.tokenizer import tokenize
+
+TOO_FEW = "too few triplets to fill a batch"
+MOST_TRIED = 100
+"""Examples in a row that cannot be used, after which a data set is given up."""
 
 
 class BadExampleError(Exception):
@@ -196,29 +200,58 @@ class GlobalOrder:
         return self._order[start : start + part].tolist()
 
 
+class Wanted(NamedTuple):
+    """What one process reads for a step: its own examples of all those of the batch."""
+
+    own: list[int]
+    batch: list[int]
+
+
 class IndexBatches:
-    """The index lists of one process from a step on, for ever: a DataLoader's batch sampler."""
+    """The examples of one process from a step on, for ever: a DataLoader's batch sampler."""
 
     def __init__(self, order: GlobalOrder, start: int, rank: int, world: int) -> None:
         self.order, self.start, self.rank, self.world = order, start, rank, world
 
-    def __iter__(self) -> Iterator[list[int]]:
-        step = self.start
-        while True:
-            yield self.order.indices(step, self.rank, self.world)
-            step += 1
+    def __iter__(self) -> Iterator[Wanted]:
+        for step in count(self.start):
+            yield Wanted(self.order.indices(step, self.rank, self.world), self.order.indices(step))
 
 
-def load_usable(examples: Examples, index: int, problems: list[tuple[str, str]]) -> Example:
-    """Example `index`, or the next one that can be used; what is passed over is noted.
+def load_usable(
+    examples: Examples, wanted: Wanted, problems: list[tuple[str, str]]
+) -> list[Example]:
+    """The examples of a process; in place of a bad one the next that is not in the batch.
+
+    Two processes that look for one at the same place may find the same.
+
+    Args:
+        examples: the data set.
+        wanted: indices.
+        problems: receives (reason, where) of what is passed over.
 
     Raises:
-        BadExampleError: a hundred in a row cannot be used.
+        BadExampleError: a hundred in a row cannot be used, or all others are in the batch.
     """
-    for offset in range(100):
+    taken = set(wanted.batch)
+    return [_load_one(examples, index, taken, problems) for index in wanted.own]
+
+
+def _load_one(
+    examples: Examples, index: int, taken: set[int], problems: list[tuple[str, str]]
+) -> Example:
+    """Example `index` or a replacement, which is then among the `taken`."""
+    number = len(examples)
+    others = (p % number for p in range(index + 1, index + number) if p % number not in taken)
+    for place in islice(chain((index,), others), MOST_TRIED):
         try:
-            return examples.load((index + offset) % len(examples))
+            example = examples.load(place)
         except BadExampleError as bad:
             problems.append((bad.reason, bad.where))
             last = bad
+        else:
+            taken.add(place)
+            return example
+    if len(taken) + MOST_TRIED > number:
+        problems.append((TOO_FEW, f"{number}, of which {len(taken)} are in the batch"))
     raise last

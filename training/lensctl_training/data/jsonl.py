@@ -16,7 +16,7 @@ from lensctl.errors import DataError
 from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.data.batches import BadExampleError, Example
 from lensctl_training.data.stream import decode_triplet
-from lensctl_training.data.triplet import Problems, Triplet
+from lensctl_training.data.triplet import Problems, Triplet, what_is_wrong
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Row:
             raise BadExampleError(
                 "unreadable image file", f"{self.key}: {error.filename}"
             ) from error
+        except ValueError as error:
+            # A path with a null or half a surrogate pair in it, of which no file has one.
+            raise BadExampleError("unreadable image file", f"{self.key}: {error}") from error
         return Triplet(self.key, query, target, self.instruction, self.provenance, tuple(others))
 
 
@@ -50,7 +53,8 @@ def read_rows(path: Path, problems: Problems) -> list[Row]:
         DataError: the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # JSON Lines end with line feeds; splitlines would also cut at U+2028 inside a string.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read", why=str(error)) from error
     rows = []
@@ -70,17 +74,20 @@ def _parse(line: str, folder: Path, where: str, number: int, problems: Problems)
             query=folder / values["query"],
             target=folder / values["target"],
             instruction=values["instruction"],
-            negatives=tuple(folder / name for name in values.get("negatives", ())),
+            negatives=tuple(folder / name for name in values.get("negatives", [])),
             provenance=values.get("provenance", {}),
         )
     except KeyError as error:
         problems.add(f"missing {error.args[0]}", where)
         return None
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         problems.add("line that is no JSON object of strings", where)
         return None
-    if not isinstance(row.instruction, str) or not row.instruction.strip():
-        problems.add("empty instruction", where)
+    if not isinstance(values.get("negatives", []), list):
+        problems.add("negatives that are no list", where)
+        return None
+    if wrong := what_is_wrong(row.instruction, row.provenance):
+        problems.add(wrong, where)
         return None
     return row
 

@@ -23,7 +23,7 @@ import webdataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from lensctl.errors import DataError, StorageError
-from lensctl_training.data.triplet import Problems, Triplet
+from lensctl_training.data.triplet import Problems, Triplet, what_is_wrong
 
 _KEY = re.compile(r"[^./\\\s]{1,80}")
 _NEGATIVE = re.compile(r"negative(\d+)\.jpg")
@@ -262,11 +262,11 @@ def _from_sample(sample: dict[str, Any], problems: Problems, shard: str) -> Trip
     try:
         facts = json.loads(sample["json"])
         instruction, provenance = facts["instruction"], facts.get("provenance", {})
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         problems.add("json without an instruction", where)
         return None
-    if not isinstance(instruction, str) or not instruction.strip():
-        problems.add("empty instruction", where)
+    if wrong := what_is_wrong(instruction, provenance):
+        problems.add(wrong, where)
         return None
     numbered = sorted(
         (int(m.group(1)), name) for name in sample if (m := _NEGATIVE.fullmatch(name))

@@ -9,16 +9,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from lensctl.errors import DataError
 from lensctl_training.data.batches import (
+    TOO_FEW,
     BadExampleError,
     Examples,
     Fetched,
     GlobalOrder,
     IndexBatches,
+    Wanted,
     collate,
     fingerprint,
     load_usable,
 )
-from lensctl_training.data.stream import TOO_FEW, ShardStream
+from lensctl_training.data.stream import ShardStream
 from lensctl_training.data.triplet import Problems
 
 
@@ -35,16 +37,16 @@ class Source(Protocol):
 
 
 class _Fetch(Dataset[Fetched]):
-    """Index lists -> batches, in a DataLoader's workers."""
+    """Indices -> batches, in a DataLoader's workers."""
 
     def __init__(self, examples: Examples, context_length: int) -> None:
         self.examples = examples
         self.context_length = context_length
 
-    def __getitem__(self, indices: list[int]) -> Fetched:
+    def __getitem__(self, wanted: Wanted) -> Fetched:
         problems: list[tuple[str, str]] = []
         try:
-            loaded = [load_usable(self.examples, index, problems) for index in indices]
+            loaded = load_usable(self.examples, wanted, problems)
         except BadExampleError:
             return Fetched(None, "", 0, problems)
         batch = collate(loaded, self.context_length)

@@ -8,19 +8,25 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.filters import shuffle
 
 from lensctl.models.interface import Floats
 from lensctl.models.preprocessing import Preprocessing
-from lensctl_training.data.batches import BadExampleError, Example, Fetched, collate, fingerprint
+from lensctl_training.data.batches import (
+    TOO_FEW,
+    BadExampleError,
+    Example,
+    Fetched,
+    collate,
+    fingerprint,
+)
 from lensctl_training.data.shards import read_shard
 from lensctl_training.data.triplet import Problems, Triplet
 
 MAX_PIXELS = 100_000_000
 """An image larger than this in a training set is a mistake or an attack."""
-TOO_FEW = "too few triplets to fill a batch"
 MOST_PENDING = 10_000
 """Bad examples while one batch is made, after which a data set is given up."""
 MOST_FRUITLESS = 20
@@ -98,8 +104,10 @@ class ShardStream(IterableDataset[Fetched]):
             for triplet in self._shuffled(epoch, worker, workers, problems):
                 number += 1
                 if number <= position:
-                    # Positions are taken after a batch, so this epoch has had one.
+                    # Positions are taken after a batch, so this epoch has had one, and what was
+                    # met until then has been told.
                     made = True
+                    problems.clear()
                     continue
                 try:
                     examples.append(decode_triplet(triplet, self.preprocessing, self.negatives))
@@ -204,5 +212,8 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             yield image
+    except UnidentifiedImageError as error:
+        # Its text has the address of an object in it: one bad image would be another every epoch.
+        raise BadExampleError("undecodable image", "not an image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadExampleError("undecodable image", str(error)) from error

@@ -1,5 +1,6 @@
 """One training example, and the count of examples that were not usable."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,20 @@ class Triplet:
     negatives: tuple[bytes, ...] = ()
 
 
+def what_is_wrong(instruction: object, provenance: object) -> str:
+    """Why these two, as a file has them, make no triplet; empty where they do."""
+    if not isinstance(instruction, str) or not instruction.strip():
+        return "empty instruction"
+    if not isinstance(provenance, dict):
+        return "provenance that is no object"
+    try:
+        json.dumps([instruction, provenance], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # JSON can write halves of surrogate pairs, which no file and no page can.
+        return "text that is no Unicode"
+    return ""
+
+
 @dataclass
 class Problems:
     """What was wrong with the data: every case counted by its reason, the first few named.
@@ -41,6 +56,8 @@ class Problems:
 
         A case that is met again, in a later epoch, is the same case.
         """
+        # Names of files and of tar members need not be text, but logs and pages are.
+        where = where.encode("utf-8", "backslashreplace").decode()
         if (reason, where) in self._seen:
             return
         self._seen[reason, where] = None
