@@ -109,7 +109,22 @@ def write_jsonl(folder: Path, triplets):
     return path
 
 
-def run_process(rank, world, port, values, out):
+def write_toml(path, values):
+    """Nested tables as dotted keys; JSON values are TOML values."""
+    lines = []
+
+    def add(prefix, table):
+        for name, value in table.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name}.", value)
+            else:
+                lines.append(f"{prefix}{name} = {json.dumps(value)}")
+
+    add("", values)
+    path.write_text("\n".join(lines))
+
+
+def run_process(rank, world, port, values, out, resume=False):
     """One process of several, as torchrun would start it."""
     torch.set_num_threads(1)
     os.environ |= {
@@ -119,4 +134,4 @@ def run_process(rank, world, port, values, out):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    train(recipe_from_dict(values), out)
+    train(recipe_from_dict(values), out, resume=resume)

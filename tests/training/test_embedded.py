@@ -1,6 +1,7 @@
 """Kept embeddings are used again for the same data and backbone, and for nothing else."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lensctl_training.data.triplet import Problems
 from lensctl_training.datasets import open_source
 from lensctl_training.distributed import Processes
 from lensctl_training.model import TripletEncoder, build_model, export_model
-from support.training_runs import make_recipe, write_shards
+from support.training_runs import make_recipe, make_triplets, write_jsonl, write_shards
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 
@@ -30,20 +31,20 @@ def start(tmp_path_factory):
     return places
 
 
-def open_frozen(out, start, **data):
+def open_frozen(out, start, problems=None, **data):
     """The kept matrices of a frozen run, opened as training opens them."""
     model = {"freeze_backbone": True, "start": str(start), "backbone": "", "preprocessing": {}}
     recipe = make_recipe(model=model, data=data)
     encoder = TripletEncoder(build_model(recipe.model)).eval()
-    source = open_source(recipe, encoder, ALONE, out, Problems())
+    source = open_source(recipe, encoder, ALONE, out, problems or Problems())
     return [np.array(getattr(source.examples, name)) for name in NAMES]
 
 
-def open_again(out, start, **data):
+def open_again(out, start, problems=None, **data):
     """As open_frozen, with nothing embedded: fails where something would have to be."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets, "keep_embeddings", None)
-        return open_frozen(out, start, **data)
+        return open_frozen(out, start, problems, **data)
 
 
 @pytest.fixture
@@ -90,7 +91,9 @@ def test_a_write_that_is_cut_short_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        keep_embeddings(cut_short(), build_model(make_recipe().model), tmp_path / "kept", {})
+        keep_embeddings(
+            cut_short(), build_model(make_recipe().model), tmp_path / "kept", {}, Problems()
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -99,6 +102,20 @@ def test_what_a_kill_left_is_no_hindrance(tmp_path, start, shards):
     (tmp_path / "out/.embeddings.part/texts.npy").write_bytes(b"half")
     assert len(open_frozen(tmp_path / "out", start["one"], **shards)[0]) == 24
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["embeddings"]
+
+
+def test_bad_examples_of_kept_embeddings_stay_counted(tmp_path, start):
+    triplets = make_triplets(12)
+    triplets[:3] = [replace(triplet, target=b"no image") for triplet in triplets[:3]]
+    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, triplets))}
+    found = [Problems(), Problems()]
+    open_frozen(tmp_path / "out", start["one"], found[0], **data)
+    open_again(tmp_path / "out", start["one"], found[1], **data)
+    assert found[0].total == 3 and found[1].listed() == found[0].listed()
+    with pytest.raises(DataError, match="more than the 2 allowed"):
+        open_again(tmp_path / "out", start["one"], Problems(limit=2), **data)
+    (tmp_path / "out/embeddings/passed_over.json").unlink()  # as earlier versions left it
+    assert len(open_again(tmp_path / "out", start["one"], **data)[0]) == 9
 
 
 def test_data_without_a_usable_triplet_are_an_error(tmp_path, start):

@@ -1,6 +1,5 @@
 """Whole runs of a tiny recipe: what they leave, how they go on, how they end."""
 
-import json
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ from support.training_runs import (
     run_process,
     write_jsonl,
     write_shards,
+    write_toml,
 )
 
 
@@ -128,21 +128,6 @@ def start_run(tmp_path, *arguments, **tables):
         start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def write_toml(path, values):
-    """Nested tables as dotted keys; JSON values are TOML values."""
-    lines = []
-
-    def add(prefix, table):
-        for name, value in table.items():
-            if isinstance(value, dict):
-                add(f"{prefix}{name}.", value)
-            else:
-                lines.append(f"{prefix}{name} = {json.dumps(value)}")
-
-    add("", values)
-    path.write_text("\n".join(lines))
 
 
 def wait_for_step(out, step, run):

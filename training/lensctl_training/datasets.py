@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lensctl.errors import DataError, UsageError
+from lensctl.errors import DataError, LensctlError, UsageError
 from lensctl.models.weights import encoder_fingerprint
 from lensctl_training.data.batches import BadExampleError, Example, Examples, GlobalOrder
 from lensctl_training.data.embedded import (
@@ -12,6 +12,7 @@ from lensctl_training.data.embedded import (
     are_kept,
     keep_embeddings,
     list_files,
+    passed_over,
 )
 from lensctl_training.data.held_out import HeldOut, hold_out
 from lensctl_training.data.jsonl import JsonlExamples, read_jsonl_triplets, read_rows
@@ -135,26 +136,39 @@ def _embedded(
 ) -> EmbeddedExamples:
     """Kept embeddings, made by the first process where there are none of this data and backbone."""
     folder = out / "embeddings"
-    made_of = _made_of(recipe, encoder) if group.first else {}
-    if group.first and not are_kept(folder, made_of):
-        examples = _random_access(recipe, encoder, problems)
-        triplets = _all_triplets(_train_path(recipe), problems) if examples is None else ()
-        everything = (
-            (example for _, example in _decoded(triplets, encoder, problems))
-            if examples is None
-            else _loaded(examples, problems)
-        )
-        encoder.eval()
-        kept = keep_embeddings(everything, encoder.model, folder, made_of)
-        encoder.train()
-        if not kept:
-            raise DataError(
-                "the data set has no usable triplets",
-                why="; ".join(problems.lines()),
-                next_step="run `lensctl train check DATA`",
-            )
-    group.wait()
+    refused: LensctlError | None = None
+    if group.first:
+        try:
+            _keep(recipe, encoder, folder, problems)
+        except LensctlError as error:
+            refused = error
+    group.refuse_together(refused)
     return EmbeddedExamples(folder, recipe.data.scenes_per_group if recipe.data.scenes else 1)
+
+
+def _keep(recipe: Recipe, encoder: TripletEncoder, folder: Path, problems: Problems) -> None:
+    """Embed the data set into the folder, unless that has been done; bad examples count anew."""
+    made_of = _made_of(recipe, encoder)
+    if are_kept(folder, made_of):
+        for reason, where in passed_over(folder):
+            problems.add(reason, where)
+        return
+    examples = _random_access(recipe, encoder, problems)
+    triplets = _all_triplets(_train_path(recipe), problems) if examples is None else ()
+    everything = (
+        (example for _, example in _decoded(triplets, encoder, problems))
+        if examples is None
+        else _loaded(examples, problems)
+    )
+    encoder.eval()
+    kept = keep_embeddings(everything, encoder.model, folder, made_of, problems)
+    encoder.train()
+    if not kept:
+        raise DataError(
+            "the data set has no usable triplets",
+            why="; ".join(problems.lines()),
+            next_step="run `lensctl train check DATA`",
+        )
 
 
 def _made_of(recipe: Recipe, encoder: TripletEncoder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,15 +31,26 @@ from lensctl.whole import write_whole
 _PARENT, _ERRORS = "LENSCTL_TRAIN_PARENT", "LENSCTL_TRAIN_ERRORS"
 """For the processes of `launch`: who started them, and the folder where they leave errors."""
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = timedelta(days=365)
+"""How long a process waits for another that works alone: one that ends ends the wait, too."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all of the run."""
+    """This process among all of the run.
+
+    Args:
+        rank: of this process.
+        world: number of processes.
+        device: of this process.
+        talk: the connections for `gather`; None in a single process. Tensors have their own, which
+            give up after minutes; the first process may validate or embed alone for hours.
+    """
 
     rank: int
     world: int
     device: torch.device
+    talk: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -66,22 +78,17 @@ class Processes:
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.talk)
         return values
 
     def refuse_together(self, refused: LensctlError | None) -> None:
-        """Raise the first process's error in every process, where it has one.
+        """Raise the first error of any process in every process, where there is one.
 
         One that failed alone would leave the others with a lost connection to complain about.
         """
-        refused = self.gather(refused)[0]
-        if refused is not None:
-            raise refused
-
-    def wait(self) -> None:
-        """Until all processes are here."""
-        if self.world > 1:
-            dist.barrier()
+        for heard in self.gather(refused):
+            if heard is not None:
+                raise heard
 
     def average_gradients(self, module: nn.Module) -> None:
         """For the few parameters outside the wrapped model, the temperature."""
@@ -105,8 +112,10 @@ def processes(device: str) -> "Any":
     dist.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world
     )
+    talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    assert isinstance(talk, dist.ProcessGroup), "all processes are in it"
     try:
-        yield Processes(rank, world, chosen)
+        yield Processes(rank, world, chosen, talk)
     finally:
         dist.destroy_process_group()
 
@@ -202,7 +211,7 @@ def launch(number: int, arguments: Sequence[str]) -> int:
     wrong is printed once.
 
     Returns:
-        The first exit status that is not 0, or 0.
+        The exit status of the error that is printed; without one the first that is not 0, or 0.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -236,8 +245,10 @@ def launch(number: int, arguments: Sequence[str]) -> int:
                 signal.signal(name, handler)
         told = sorted(Path(errors).glob("*.txt"))
         if told:
-            # The first to fail ends the others: most say the same, or nothing.
+            # The first to fail ends the others: most say the same, or nothing, and may end of a
+            # lost connection before the one that knows why.
             print(told[0].read_text(encoding="utf-8"), file=sys.stderr)
+            return int(told[0].stem.partition("-")[2])
         return status
 
 
@@ -265,7 +276,7 @@ def tell_parent(error: LensctlError) -> bool:
     if folder is None or not Path(folder).is_dir():
         return False
     # Its name appears once it is whole: this process may be killed at any moment.
-    path = Path(folder) / f"{int(os.environ['RANK']):06d}.txt"
+    path = Path(folder) / f"{int(os.environ['RANK']):06d}-{error.exit_code}.txt"
     told = "\n".join(error.lines())
     write_whole(path, told.encode("utf-8", "backslashreplace").decode())
     return True

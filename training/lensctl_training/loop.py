@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,7 @@ class Trainer:
             UsageError: before the first step, where validation does not give the metric.
         """
         self._open_validation()
+        self._count_bad_examples(self.problems.listed())
         log = RunLog(self.out, self.progress.step) if self.group.first else None
         batches = self.source.start(data_state)
         with StopRequest() as stop, self._bar() as bar:
@@ -177,8 +179,7 @@ class Trainer:
     def _step(self, fetched: Fetched) -> dict[str, Any]:
         """One step of the optimiser, or none where the loss is not finite."""
         start = time.perf_counter()
-        for reason, where in fetched.problems:
-            self.problems.add(reason, where)
+        self._count_bad_examples(fetched.problems)
         assert fetched.batch is not None, "sources raise where there is no batch"
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.group.mean(self._backward(fetched.batch.to(self.group.device))).item()
@@ -226,6 +227,12 @@ class Trainer:
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]
 
+    def _count_bad_examples(self, met: list[tuple[str, str]]) -> None:
+        """What any process has met, in every process: all stop at the limit, and go on from it."""
+        if self.group.any(bool(met)):
+            for reason, where in chain.from_iterable(self.group.gather(met)):
+                self.problems.add(reason, where)
+
     def _count_bad_loss(self, finite: bool) -> None:
         progress = self.progress
         progress.bad_losses = 0 if finite else progress.bad_losses + 1
@@ -250,9 +257,7 @@ class Trainer:
                 self._read_benchmarks(wanted)
             except LensctlError as error:
                 refusal = error
-        for heard in self.group.gather(refusal):
-            if heard is not None:
-                raise heard
+        self.group.refuse_together(refusal)
         self.progress.metric = wanted.metric
         asks = wanted.patience or wanted.metric != ValidationRecipe().metric
         if asks and not self.validates and self.group.first:
@@ -312,12 +317,16 @@ class Trainer:
             "problems": self.problems.listed(),
             "recipe": self.recipe.to_dict(),
         }
+        refused: LensctlError | None = None
         if self.group.first:
             path = checkpoint.checkpoint_path(self.checkpoints, self.progress.step)
-            checkpoint.save_checkpoint(path, state)
             best = self.progress.best_steps(self.recipe.saving.keep_best)
-            checkpoint.prune(self.checkpoints, [*best, self.progress.step])
-        self.group.wait()
+            try:
+                checkpoint.save_checkpoint(path, state)
+                checkpoint.prune(self.checkpoints, [*best, self.progress.step])
+            except LensctlError as error:
+                refused = error
+        self.group.refuse_together(refused)
 
     def restore(self, state: dict[str, Any]) -> dict[str, Any] | None:
         """Take up a checkpoint; returns the data position of this process.

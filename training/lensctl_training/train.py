@@ -138,9 +138,21 @@ def _take_place(
     except LensctlError as error:
         refused = error
     group.refuse_together(refused)
-    if refused is not None:
-        raise refused
+    _refuse_other_places(group.gather(state["progress"]["step"] if state else 0), out)
     return state
+
+
+def _refuse_other_places(steps: list[int], out: Path) -> None:
+    """Processes that go on from different checkpoints would train different models."""
+    if len(set(steps)) > 1:
+        raise UsageError(
+            f"the processes do not find the same checkpoint in {out}",
+            why="; ".join(
+                f"process {rank} finds {f'step {step}' if step else 'none'}"
+                for rank, step in enumerate(steps)
+            ),
+            next_step="give an --out that all machines share, or copy its checkpoints to each",
+        )
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

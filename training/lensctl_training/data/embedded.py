@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from lensctl.models.interface import Floats
 from lensctl.models.magiclens import MagicLens
 from lensctl_training.batching import in_batches
 from lensctl_training.data.batches import Example, collate
+from lensctl_training.data.triplet import Problems
 
 NAMES = ("queries", "targets", "texts")
-KEY = "made_of.json"
+KEY, BAD = "made_of.json", "passed_over.json"
 
 
 class EmbeddedExamples:
@@ -75,11 +77,20 @@ def are_kept(folder: Path, made_of: Mapping[str, Any]) -> bool:
     return len(kept.queries) == len(kept.targets) == len(kept.texts)
 
 
+def passed_over(folder: Path) -> list[tuple[str, str]]:
+    """(reason, where) of the examples that kept embeddings are without; older ones do not say."""
+    try:
+        return [(one[0], one[1]) for one in json.loads((folder / BAD).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+
+
 def keep_embeddings(
     examples: Iterable[Example],
     model: MagicLens,
     folder: Path,
     made_of: Mapping[str, Any],
+    problems: Problems,
     batch: int = 64,
 ) -> int:
     """Embed all examples into `folder`, which replaces any such folder once all are there.
@@ -89,6 +100,7 @@ def keep_embeddings(
         model: its backbone, on any device.
         folder: made; what is written until the end lies in a folder beside it.
         made_of: plain values that tell these embeddings from others; kept for `are_kept`.
+        problems: what was passed over, of these examples alone; kept for `passed_over`.
         batch: examples at a time.
 
     Returns:
@@ -99,6 +111,7 @@ def keep_embeddings(
     unfinished.mkdir(parents=True)
     try:
         count = _embed(examples, model, unfinished, batch)
+        (unfinished / BAD).write_text(json.dumps(problems.listed()), encoding="utf-8")
         (unfinished / KEY).write_text(json.dumps(made_of), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
@@ -111,18 +124,17 @@ def keep_embeddings(
 def _embed(examples: Iterable[Example], model: MagicLens, folder: Path, batch: int) -> int:
     device = next(model.parameters()).device
     count = 0
-    files = {name: (folder / f"{name}.raw").open("wb") for name in NAMES}
-    for group in in_batches(examples, batch):
-        made = collate(group, model.context_length).to(device)
-        with torch.no_grad():
-            images = model.encode_image(torch.cat([made.queries, made.targets]))
-            queries, targets = images.split([len(made.queries), len(made.targets)])
-            texts = model.encode_text(made.ids)
-        for name, rows in zip(NAMES, (made.serve(queries), targets, texts), strict=True):
-            rows.float().cpu().numpy().tofile(files[name])
-        count += len(group)
-    for file in files.values():
-        file.close()
+    with ExitStack() as opened:
+        files = [opened.enter_context((folder / f"{name}.raw").open("wb")) for name in NAMES]
+        for group in in_batches(examples, batch):
+            made = collate(group, model.context_length).to(device)
+            with torch.no_grad():
+                images = model.encode_image(torch.cat([made.queries, made.targets]))
+                queries, targets = images.split([len(made.queries), len(made.targets)])
+                texts = model.encode_text(made.ids)
+            for file, rows in zip(files, (made.serve(queries), targets, texts), strict=True):
+                rows.float().cpu().numpy().tofile(file)
+            count += len(group)
     for name in NAMES:
         _as_npy(folder / f"{name}.raw", folder / f"{name}.npy", model.embedding_dim)
     return count
