@@ -190,6 +190,23 @@ def test_resuming_on_the_same_data_or_without_a_record_of_it_goes_on(tmp_path):
     assert len(json.loads((out / "data.json").read_text())["train"]) == 3
 
 
+def test_the_same_data_at_another_place_go_on(tmp_path, monkeypatch):
+    folder, out = tmp_path / "shards", tmp_path / "out"
+    write_shards(folder)
+    train(make_recipe(**shard_tables(folder), optimiser={"steps": 4}), out)
+    folder.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    there = make_recipe(**shard_tables(Path("moved")), optimiser={"steps": 4})
+    train(there, out, resume=True)
+    (out / "data.json").unlink()  # nothing says that they are the same
+    with pytest.raises(UsageError, match=r"data\.train changed"):
+        train(
+            make_recipe(**shard_tables(tmp_path / "moved"), optimiser={"steps": 4}),
+            out,
+            resume=True,
+        )
+
+
 def test_resuming_on_another_jsonl_of_the_same_length_is_refused(tmp_path):
     path = write_jsonl(tmp_path, make_triplets(12))
     recipe = make_recipe(data={"scenes": 0, "train": str(path)}, optimiser={"steps": 2})

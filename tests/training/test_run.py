@@ -197,8 +197,37 @@ def test_a_folder_with_a_run_is_not_overwritten(undisturbed):
 
 
 def test_resuming_with_another_recipe_is_refused(undisturbed):
-    with pytest.raises(UsageError, match="loss changed"):
+    with pytest.raises(UsageError, match=r"loss\.query_negatives changed"):
         train(make_recipe(loss={"query_negatives": False}), undisturbed[0], resume=True)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"optimiser": {"rate": 1e-4, "backbone_rate": 0.0, "steps": 8}},
+        {"optimiser": {"steps": 8}, "data": {"max_bad": 7, "max_validation": 5}},
+    ],
+)
+def test_what_advice_says_to_change_may_change_on_resume(tmp_path, table):
+    constant = {"decay": "constant", "warmup": 0, "steps": 4}
+    train(make_recipe(optimiser=constant), tmp_path)
+    again = make_recipe(**{**table, "optimiser": constant | table["optimiser"]})
+    assert train(again, tmp_path, resume=True).step == 8
+    rates = [r["rate"] for r in curve(tmp_path)]
+    assert rates == [1e-3] * 4 + [again.optimiser.backbone_rate] * 4
+    before, after = (
+        load_checkpoint(path)["model"]
+        for path in find_checkpoints(tmp_path / "checkpoints").values()
+    )
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("model.clip.") for name in moved) == (
+        "rate" not in table["optimiser"]
+    )
+
+
+def test_more_steps_of_a_falling_rate_are_refused(undisturbed):
+    with pytest.raises(UsageError, match=r"optimiser\.steps changed"):
+        train(make_recipe(optimiser={"steps": 9}), undisturbed[0], resume=True)
 
 
 def test_resume_without_a_checkpoint_starts(tmp_path):

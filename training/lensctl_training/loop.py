@@ -25,7 +25,7 @@ from lensctl_training.gradcache import cached_backward
 from lensctl_training.log import RunLog
 from lensctl_training.loss import Temperature, Vectors, contrastive_loss
 from lensctl_training.model import TripletEncoder
-from lensctl_training.optimiser import clip
+from lensctl_training.optimiser import clip, resume_schedule
 from lensctl_training.recipe import Recipe, ValidationRecipe
 from lensctl_training.validation import METRICS, Validated, validate
 
@@ -339,12 +339,14 @@ class Trainer:
             self.trained, self.optimiser, state["optimiser"], sharded=self.sharded
         )
         self.temperature.load_state_dict(state["temperature"])
-        self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])
+        resume_schedule(self.schedule, state["schedule"], self.recipe.optimiser)
         # Checkpoints did not always say what their scores are of.
-        metric = self.progress.metric or state["recipe"]["validation"]["metric"]
-        if metric != self.recipe.validation.metric:
-            # Scores of two metrics cannot be compared: what was best by the other is forgotten.
+        before = state["recipe"]
+        metric = self.progress.metric or before["validation"]["metric"]
+        other_triplets = before["data"]["max_validation"] != self.recipe.data.max_validation
+        if metric != self.recipe.validation.metric or other_triplets:
+            # Scores by two metrics, or of other triplets, cannot be compared: forget the old.
             self.progress.scores.clear()
         for reason, where in state["problems"]:
             self.problems.add(reason, where)

@@ -146,6 +146,17 @@ def make_schedule(optimiser: Optimizer, recipe: OptimiserRecipe) -> LambdaLR:
     return LambdaLR(optimiser, lambda step: rate_factor(step, recipe))
 
 
+def resume_schedule(schedule: LambdaLR, state: dict[str, Any], recipe: OptimiserRecipe) -> None:
+    """Take up a schedule's state, but with the rates that the recipe has now."""
+    rates = list(schedule.base_lrs)
+    schedule.load_state_dict(state)
+    schedule.base_lrs = rates
+    factor = rate_factor(schedule.last_epoch, recipe)
+    schedule._last_lr = [rate * factor for rate in rates]
+    for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
+
+
 def clip(parameters: Iterable[nn.Parameter], norm: float) -> float:
     """Scale all gradients so that their common norm is at most `norm` (0: leave them).
 

@@ -35,7 +35,18 @@ from lensctl_training.recipe import Recipe, recipe_from_dict
 from lensctl_training.report import write_report
 from lensctl_training.validation import validate
 
-_MAY_CHANGE = {"about", "licence", "machine", "validation", "saving", "max_bad_losses"}
+_MAY_CHANGE = {
+    "about",
+    "licence",
+    "machine",
+    "validation",
+    "saving",
+    "max_bad_losses",
+    "data.max_bad",
+    "data.max_validation",
+    "optimiser.rate",
+    "optimiser.backbone_rate",
+}
 LOCK, DATA_FACTS = "run.lock", "data.json"
 _NAMED = 3
 """Files that a refusal names."""
@@ -127,12 +138,11 @@ def _take_place(
                 next_step="add --resume to go on, or choose another --out",
             )
         state = checkpoint.load_checkpoint(found[max(found)]) if found else None
-        if state is not None:
-            _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]))
         if group.first:
             facts = _data_facts(recipe)
             if state is not None:
-                _refuse_other_data(facts, out / DATA_FACTS)
+                proven = _refuse_other_data(facts, out / DATA_FACTS)
+                _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]), proven)
             _write_json(out / DATA_FACTS, facts)
             _write_json(out / "recipe.json", recipe.to_dict())
     except LensctlError as error:
@@ -184,13 +194,17 @@ def _facts(data: Path) -> dict[str, Any]:
         raise DataError(f"{data} cannot be read", why=error.strerror or str(error)) from error
 
 
-def _refuse_other_data(now: dict[str, Any], path: Path) -> None:
-    """Compare with what the run began with; a run of an earlier version does not say."""
+def _refuse_other_data(now: dict[str, Any], path: Path) -> set[str]:
+    """Compare with what the run began with; a run of an earlier version does not say.
+
+    Returns:
+        The settings whose data are known to be the same, wherever they lie now.
+    """
     try:
         then = json.loads(path.read_text(encoding="utf-8"))
         changed = {name: _differences(then[name], now[name]) for name in now if name in then}
     except (FileNotFoundError, ValueError, AttributeError, TypeError):
-        return
+        return set()
     for name, lines in changed.items():
         if lines:
             more = f" and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
@@ -199,6 +213,7 @@ def _refuse_other_data(now: dict[str, Any], path: Path) -> None:
                 why="; ".join(lines[:_NAMED]) + more,
                 next_step="bring back the data as it was, or choose another --out",
             )
+    return {f"data.{name}" for name in changed}
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -211,14 +226,32 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return sorted(lines)
 
 
-def _refuse_other_recipe(recipe: Recipe, before: Recipe) -> None:
-    now, then = recipe.to_dict(), before.to_dict()
-    changed = [name for name in now if name not in _MAY_CHANGE and now[name] != then[name]]
+def _refuse_other_recipe(recipe: Recipe, before: Recipe, proven: set[str]) -> None:
+    """`proven` are settings that may be written otherwise, as their data are the same."""
+    may_change = _MAY_CHANGE | proven
+    if recipe.optimiser.decay == "constant":
+        # A rate that falls to zero at the last step has been another one since the first.
+        may_change |= {"optimiser.steps"}
+    now, then = _settings(recipe), _settings(before)
+    changed = [
+        name
+        for name in now
+        if now[name] != then[name] and not may_change & {name, name.partition(".")[0]}
+    ]
     if changed:
         raise UsageError(
             f"the checkpoint was made with another recipe: {', '.join(changed)} changed",
             next_step="resume with the recipe in recipe.json, or choose another --out",
         )
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """`name` or `table.name` -> value."""
+    flat: dict[str, Any] = {}
+    for name, value in recipe.to_dict().items():
+        inner = value.items() if isinstance(value, dict) else ()
+        flat |= {f"{name}.{setting}": one for setting, one in inner} or {name: value}
+    return flat
 
 
 def _set_up(recipe: Recipe, out: Path, group: Processes) -> Trainer:
