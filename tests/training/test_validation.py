@@ -158,6 +158,25 @@ def fake_scores(monkeypatch, scores):
     monkeypatch.setattr(loop, "validate", faked)
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_lost_best_checkpoint_is_said_and_the_next_best_exported(
+    tmp_path, monkeypatch, capsys, damaged
+):
+    fake_scores(monkeypatch, [(0.9, 0), (0.4, 0), (0.5, 0)])
+    recipe = make_recipe(
+        validation={"every": 3},
+        saving={"keep_best": 2},
+        optimiser={"steps": 8, "decay": "constant"},
+    )
+    train(recipe, tmp_path)
+    found = find_checkpoints(tmp_path / "checkpoints")
+    assert list(found) == [3, 8]
+    found[3].write_bytes(b"damaged") if damaged else found[3].unlink()
+    train(recipe, tmp_path, resume=True)
+    assert "step 3, the best, is lost; that of step 8 is exported" in capsys.readouterr().err
+    assert "The exported model is that of step 8." in (tmp_path / "report.html").read_text()
+
+
 def test_another_metric_on_resume_forgets_the_best_by_the_old(tmp_path, monkeypatch):
     fake_scores(monkeypatch, [(0.9, 0.1), (0.5, 0.2), (0.4, 0.3)])
     train(make_recipe(), tmp_path)

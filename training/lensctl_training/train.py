@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
-from lensctl.errors import DataError, LensctlError, LibraryBusyError, UsageError
+from lensctl.errors import CheckpointError, DataError, LensctlError, LibraryBusyError, UsageError
 from lensctl.lock import held_alone
 from lensctl.whole import write_whole
 from lensctl_training import checkpoint
@@ -20,7 +22,7 @@ from lensctl_training.data.source import is_jsonl
 from lensctl_training.data.triplet import Problems
 from lensctl_training.datasets import open_held_out, open_source
 from lensctl_training.distributed import Processes, processes, wrap
-from lensctl_training.loop import Trainer
+from lensctl_training.loop import Progress, Trainer
 from lensctl_training.loss import Temperature
 from lensctl_training.model import (
     BACKBONE,
@@ -316,8 +318,7 @@ def _finish(trainer: Trainer) -> Outcome:
     progress, out, recipe = trainer.progress, trainer.out, trainer.recipe
     if not trainer.group.first:
         return Outcome(0, progress.step, {})
-    best = (progress.best_steps(1) or [progress.step])[0]
-    state = checkpoint.load_checkpoint(checkpoint.find_checkpoints(trainer.checkpoints)[best])
+    best, state = _best_checkpoint(progress, trainer.checkpoints)
     # Built anew: the trainer's own may be sharded, or hold the weights of a later step.
     encoder = TripletEncoder(build_model(recipe.model), recipe.model.query_from)
     encoder.load_state_dict(state["model"])
@@ -329,6 +330,30 @@ def _finish(trainer: Trainer) -> Outcome:
     report = write_report(trainer, best)
     model = export_model(encoder, out / "model", _model_facts(recipe, best, metrics))
     return Outcome(0, progress.step, metrics, model, report)
+
+
+def _best_checkpoint(progress: Progress, folder: Path) -> tuple[int, dict[str, Any]]:
+    """The step and contents of the best checkpoint that can be read, in the end of the last one.
+
+    Raises:
+        CheckpointError: none of them can be read.
+    """
+    found = checkpoint.find_checkpoints(folder)
+    best = progress.best_steps(len(progress.scores))
+    for step in best:
+        with contextlib.suppress(CheckpointError):
+            if step in found:
+                state = checkpoint.load_checkpoint(found[step])
+                break
+    else:
+        step = progress.step
+        state = checkpoint.load_checkpoint(checkpoint.checkpoint_path(folder, step))
+    if best and step != best[0]:
+        said = (
+            f"the checkpoint of step {best[0]}, the best, is lost; that of step {step} is exported"
+        )
+        tqdm.write(said, file=sys.stderr)
+    return step, state
 
 
 def _model_facts(recipe: Recipe, step: int, metrics: dict[str, float]) -> dict[str, Any]:
