@@ -100,6 +100,17 @@ def test_a_batch_larger_than_an_epoch_is_refused(tmp_path, workers):
     assert "too few triplets to fill a batch" in caught.value.why
 
 
+def test_workers_that_cannot_each_fill_a_batch_become_fewer(tmp_path, capsys):
+    shards = write_shards(tmp_path, number=40, per_shard=20)
+    whole, _, fetched = stream_batches(shards, 9, batch=8, workers=12)
+    assert all(len(set(rows(one))) == 8 for one in fetched)
+    assert capsys.readouterr().err.count("data.workers is 3 instead of 12") == 1
+    assert whole == stream_batches(shards, 9, batch=8, workers=3)[0]
+    first, state, _ = stream_batches(shards, 4, batch=8, workers=12)
+    rest, _, _ = stream_batches(shards, 5, batch=8, workers=12, state=state)
+    assert first + rest == whole and len(state["positions"]) == 3
+
+
 @pytest.mark.parametrize("per_shard", [4, 100])
 def test_ranks_share_the_triplets_also_where_shards_are_few(tmp_path, per_shard):
     shards = write_shards(tmp_path, number=32, per_shard=per_shard)

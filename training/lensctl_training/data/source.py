@@ -1,11 +1,14 @@
 """The stream of batches that the loop draws from, whatever the data set is."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from lensctl.errors import DataError
 from lensctl_training.data.batches import (
@@ -87,7 +90,10 @@ class MapSource:
 
 @dataclass
 class StreamSource:
-    """Batches from shards; its state is what every worker has taken and whose turn it is."""
+    """Batches from shards; its state is what every worker has taken and whose turn it is.
+
+    Where `workers` cannot each fill a batch, fewer are used; a run that goes on uses as many.
+    """
 
     stream: ShardStream
     workers: int = 0
@@ -97,21 +103,42 @@ class StreamSource:
         self.turn = 0
 
     def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
-        """See Source. Raises DataError where the state is of another number of workers."""
-        if state is not None:
-            if len(state["positions"]) != len(self.positions):
+        """See Source. Raises DataError where the state is of more workers."""
+        if state is None:
+            first, rest = self._first_round()
+        else:
+            if len(state["positions"]) > len(self.positions):
                 raise DataError(
                     "the data position in the checkpoint is of another number of workers",
                     why=f"{len(state['positions'])} then, {len(self.positions)} now",
                     next_step="resume with the same data.workers",
                 )
             self.positions, self.turn = list(state["positions"]), int(state["turn"])
-        self.stream.positions, self.stream.first_worker = list(self.positions), self.turn
-        loader = DataLoader(self.stream, batch_size=None, num_workers=self.workers)
-        for fetched in loader:
+            first, rest = [], self._read()
+        for fetched in chain(first, rest):
             self.positions[self.turn] = fetched.position
             self.turn = (self.turn + 1) % len(self.positions)
             yield _usable(fetched)
+
+    def _read(self) -> Iterator[Fetched]:
+        """From where the positions are, with a worker for each of them."""
+        self.stream.positions, self.stream.first_worker = list(self.positions), self.turn
+        workers = min(self.workers, len(self.positions))
+        return iter(DataLoader(self.stream, batch_size=None, num_workers=workers))
+
+    def _first_round(self) -> tuple[list[Fetched], Iterator[Fetched]]:
+        """The first batch of every worker, of as many as can fill one, and what follows."""
+        while True:
+            rest = self._read()
+            first = list(islice(rest, len(self.positions)))
+            short = any(reason == TOO_FEW for one in first for reason, _ in one.problems)
+            if not short or len(self.positions) == 1:
+                break
+            self.positions = self.positions[: len(self.positions) // 2]
+        if not short and len(self.positions) < self.workers and self.stream.rank == 0:
+            said = f"data.workers is {len(self.positions)} instead of {self.workers}: with more, "
+            tqdm.write(said + "one has too few triplets to fill a batch", file=sys.stderr)
+        return first, rest
 
     def state(self) -> dict[str, Any]:
         """See Source."""
