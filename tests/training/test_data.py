@@ -1,6 +1,7 @@
 """Order, streams, held-out sets, JSONL, the check of a data set and the imports."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -270,6 +271,13 @@ def test_check_counts_names_and_draws(tmp_path):
     assert found.problems.counts["truncated shard"] == 1
     page = (tmp_path / "sheet.html").read_text()
     assert page.count("make it number") == 3 and "truncated shard" in page
+
+
+def test_the_samples_of_a_page_reach_from_the_first_triplet_to_the_last(tmp_path):
+    write_shards(tmp_path / "set", number=19, per_shard=10)
+    check_data(tmp_path / "set", sheet=tmp_path / "sheet.html", samples=8)
+    shown = re.findall(r"make it number (\d+)", (tmp_path / "sheet.html").read_text())
+    assert len(shown) == 8 and (shown[0], shown[-1]) == ("0", "18")
 
 
 def test_check_sees_duplicates_and_undecodable_images(tmp_path):

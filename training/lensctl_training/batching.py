@@ -1,8 +1,10 @@
-"""Runs of things, a batch at a time."""
+"""Runs of things, a batch at a time, or a few of them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
+
+import numpy as np
 
 T = TypeVar("T")
 
@@ -12,3 +14,9 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Up to `most` of them, evenly from the first to the last: the same ones every time."""
+    chosen = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
+    return [items[index] for index in chosen]

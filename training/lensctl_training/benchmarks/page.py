@@ -7,6 +7,7 @@ import numpy as np
 
 from lensctl.errors import PhotoError
 from lensctl.show.sheet import Mark, Picture, Section, Table, write_sheet
+from lensctl_training.batching import spread
 from lensctl_training.benchmarks.benchmark import Benchmark, Task
 from lensctl_training.benchmarks.images import read_image
 from lensctl_training.benchmarks.report import MethodScore, Report, cells
@@ -42,19 +43,13 @@ def _sections(benchmark: Benchmark, task: Task, score: TaskScore) -> list[Sectio
         Section(
             f"{task.name}: {heading}",
             text=f"{len(results)} of {score.queries} queries; {SHOWN} at most are shown",
-            rows=[_row(benchmark, task, result) for result in _spread(results)],
+            rows=[_row(benchmark, task, result) for result in spread(results, SHOWN)],
         )
         for heading, results in (
             ("right at rank 1", wins),
             (f"nothing right within {TOP}", failures),
         )
     ]
-
-
-def _spread(results: list[QueryResult]) -> list[QueryResult]:
-    """Up to SHOWN of them, evenly over the list: no choice of ours, and the same every time."""
-    chosen = np.linspace(0, len(results) - 1, min(SHOWN, len(results))).round().astype(int)
-    return [results[index] for index in chosen]
 
 
 def _row(benchmark: Benchmark, task: Task, result: QueryResult) -> list[Picture | str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lensctl.show.sheet import Picture, Section, write_sheet
+from lensctl_training.batching import spread
 from lensctl_training.data.batches import BadExampleError
 from lensctl_training.data.jsonl import read_jsonl_triplets
 from lensctl_training.data.shards import find_shards, read_triplets
@@ -66,12 +67,12 @@ def check_data(data: Path, *, sheet: Path | None = None, samples: int = 40) -> C
     shown: list[Triplet] = []
     stride = 1
     for triplet in _usable(data, found):
-        if sheet is not None and found.triplets % stride == 0:
+        if sheet is not None and (found.triplets - 1) % stride == 0:
             shown.append(triplet)
             if len(shown) > 2 * samples:
                 shown, stride = shown[::2], stride * 2
     if sheet is not None:
-        _write_sheet(sheet, data, found, shown[:samples])
+        _write_sheet(sheet, data, found, spread(shown, samples))
     return found
 
 
