@@ -49,8 +49,9 @@ ImagesOption = Annotated[
 ]
 
 
-@train_app.command()
+@train_app.command(context_settings={"allow_extra_args": True})
 def run(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or file.")],
     out: Annotated[
         Path,
@@ -84,6 +85,10 @@ def run(
     several machines: torchrun ... -m lensctl train RECIPE DATA --out DIR.
     """
     _require_training()
+    for word in (recipe, *([str(data)] if data else []), *context.args):
+        _refuse_setting(word, after_set=bool(settings))
+    if context.args:
+        context.fail(f"Got unexpected extra argument ({context.args[0]})")
     from lensctl_training.recipe import read_recipe, recipe_from_dict
 
     # DATA replaces a recipe's scenes; they come back only where --set asks for both, an error.
@@ -119,6 +124,16 @@ def run(
         _show(outcome.metrics)
         note(f"report: {outcome.report}")
         note(f"next: lensctl index --model {outcome.model} ~/Photos")
+
+
+def _refuse_setting(word: str, *, after_set: bool) -> None:
+    """`--set a=1 b=2` gives b=2 as RECIPE or DATA, or as a word too many."""
+    if after_set and "=" in word and not Path(word).exists():
+        raise UsageError(
+            f"{word} is no file",
+            why="--set takes one setting and has to be repeated",
+            next_step=f"did you mean --set {word}",
+        )
 
 
 def _train_mini(values: dict[str, Any], out: Path, *, resume: bool) -> None:

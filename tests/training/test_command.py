@@ -33,6 +33,31 @@ def test_a_recipe_needs_no_word_run_before_it(tmp_path):
     assert call("smoke")[0] == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("smoke", "--set", "seed=1", "data.scenes=64"),
+        ("--set", "seed=1", "data.scenes=64", "smoke"),
+        ("smoke", "x.jsonl", "--set", "seed=1", "data.scenes=64"),
+    ],
+)
+def test_a_second_setting_after_set_is_told_how_to_be_written(tmp_path, words):
+    with pytest.raises(UsageError) as caught:
+        call(*words, "--out", tmp_path / "out")
+    assert caught.value.next_step == "did you mean --set data.scenes=64"
+
+
+def test_one_word_too_many_is_refused(tmp_path):
+    assert call("smoke", "x.jsonl", "y.jsonl", "--out", tmp_path / "out")[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_too_large_for_a_float_is_a_wrong_setting(tmp_path, digits):
+    with pytest.raises(UsageError, match="recipe is wrong"):
+        call("smoke", "--out", tmp_path, "--set", f"optimiser.rate=1{'0' * digits}")
+
+
 def test_options_may_stand_before_the_recipe(tmp_path):
     with pytest.raises(UsageError, match="no recipe 'nosuch'"):
         call("--out", tmp_path, "nosuch")

@@ -380,7 +380,7 @@ def _read_text(name_or_path: str) -> str:
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also of a number with more digits than Python reads
         raise _wrong(f"{name}: {error}") from error
 
 
@@ -405,7 +405,7 @@ def _as_value(written: str) -> Any:
     """A TOML value, or else the text itself, so that words and paths need no quotes."""
     try:
         return tomllib.loads(f"x = {written}")["x"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:  # also of a number with more digits than Python reads
         return written
 
 
@@ -442,7 +442,10 @@ def _check(hint: Any, value: Any, place: str) -> Any:
         kind = typing.get_args(kinds[plain.index(tuple)])[0]
         return tuple(_check(kind, one, f"{place}[{row}]") for row, one in enumerate(value))
     if float in plain and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _wrong(f"{place} is too large a number") from error
     if not isinstance(value, plain) or (isinstance(value, bool) and bool not in plain):
         raise _wrong(f"{place} must be {' or '.join(k.__name__ for k in plain)}, not {value!r}")
     return value
