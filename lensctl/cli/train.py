@@ -96,6 +96,8 @@ def run(
     if data and isinstance(values["data"], dict):
         values["data"]["train"] = str(data)
     if values.get("trains") == "mini":
+        if nproc > 1:
+            raise UsageError(f"{recipe} is trained by one process", next_step="leave --nproc out")
         return _train_mini(values, out, resume=resume)
     loaded = recipe_from_dict(values)
     if nproc > 1:

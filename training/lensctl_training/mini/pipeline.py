@@ -30,6 +30,7 @@ from lensctl_training.mini.calibrate import score_curves
 from lensctl_training.mini.distil import DistilConfig, distil
 from lensctl_training.mini.drawn import Drawings, embed_drawn
 from lensctl_training.mini.instructions import Instructions
+from lensctl_training.mini.sources import require_sources
 from lensctl_training.mini.train import (
     TrainingConfig,
     make_bank,
@@ -82,11 +83,17 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
 
     Raises:
         UsageError: `out` holds the run of another recipe, or a run and `resume` is not asked for.
-        DependencyError: a package with photos, drawings, words or weights is missing.
+        DependencyError: packages with photos, drawings, words or weights are missing; looked for
+            before anything is made.
     """
+    model = out / "model"
+    require_sources(
+        views=not (out / VIEWS).is_file(),
+        drawn=not (out / DRAWN).is_file(),
+        text=not (model / TEXT).is_file(),
+    )
     _take_place(recipe, out, resume=resume)
     torch.set_num_threads(recipe.threads)
-    model = out / "model"
     model.mkdir(exist_ok=True)
     views = _kept(out / VIEWS, lambda: {"views": embed_views()})["views"]
     drawings = Drawings(**_kept(out / DRAWN, lambda: vars(embed_drawn())))
