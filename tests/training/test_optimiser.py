@@ -1,5 +1,6 @@
 """Adafactor and AdamW as used, against their papers written out in numpy."""
 
+import copy
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from lensctl_training.loss import Temperature
-from lensctl_training.optimiser import clip, has_decay, make_optimiser, rate_factor
+from lensctl_training.optimiser import Adafactor, clip, has_decay, make_optimiser, rate_factor
 from lensctl_training.recipe import OptimiserRecipe
 
 STEPS = 12
@@ -51,6 +52,34 @@ def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size):
         optimiser.step()
     expected = published_adafactor(start, gradients, 0.01)
     assert np.abs(module.fusion.detach().numpy() - expected).max() < 2e-6
+
+
+def test_a_state_of_torchs_adafactor_goes_on():
+    """Earlier checkpoints have one; for gradients of this size both are the same optimiser."""
+    rng = np.random.default_rng(0)
+    start = {"weight": rng.standard_normal((7, 5)), "bias": rng.standard_normal(7)}
+    modules = []
+    for _ in range(2):
+        module = nn.Module()
+        for name, values in start.items():
+            setattr(module, name, nn.Parameter(torch.from_numpy(values.astype(np.float32))))
+        modules.append(module)
+    old, new = modules
+    first = torch.optim.Adafactor(old.parameters(), lr=0.01, eps=(1e-15, 1e-3))
+    second = Adafactor([{"params": list(new.parameters())}])
+    for step in range(6):
+        for module in modules:
+            generator = torch.Generator().manual_seed(step)
+            for parameter in module.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+        first.step()
+        if step < 3:
+            second.load_state_dict(copy.deepcopy(first.state_dict()))
+            new.load_state_dict(old.state_dict())
+        else:
+            second.step()
+    for name in start:
+        assert (getattr(old, name) - getattr(new, name)).abs().max() < 2e-6
 
 
 def test_rows_without_gradient_stay_where_they_are():

@@ -92,10 +92,10 @@ class DataRecipe:
         scenes: number of synthetic triplets to render instead of reading `train`.
         scenes_per_group: edits of one scene that stand side by side in a batch.
         held_out_scenes: queries of the synthetic validation set.
-        workers: processes that read and decode, for every training process.
+        workers: processes that read and decode, for every training process; at most.
         shuffle_buffer: triplets among which the order of a stream is mixed.
         hard_negatives: images per triplet that the loss adds; triplets with fewer are skipped.
-        max_bad: bad examples put up with before the run stops.
+        max_bad: bad examples put up with, in all processes together, before the run stops.
         max_validation: held-out triplets that are used at most.
     """
 

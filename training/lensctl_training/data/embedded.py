@@ -71,6 +71,7 @@ def are_kept(folder: Path, made_of: Mapping[str, Any]) -> bool:
         if json.loads((folder / KEY).read_text(encoding="utf-8")) != made_of:
             return False
         kept = EmbeddedExamples(folder)
+        passed_over(folder)
     except (OSError, ValueError, EOFError):
         # What numpy and json raise on a file that is missing, cut short, or something else.
         return False
