@@ -154,8 +154,13 @@ def mine(
         on_stage=_print_funnel,
     )
     if "write" in funnels:
-        for shard in sorted((*out.glob("*.tar"), *out.glob("val/*.tar"))):
+        from lensctl_training.mining.splits import empty_splits
+        from lensctl_training.mining.write import shards_in
+
+        for shard in shards_in(out):
             typer.echo(str(shard))
+        for sentence in empty_splits(funnels["write"], settings.write):
+            typer.echo(f"warning: {sentence}", err=True)
         typer.echo(f"report: {out / 'report.html'}", err=True)
 
 

@@ -51,22 +51,27 @@ the picture is then drawn anew with the settings that were made.</p>
 </body></html>"""
 
 
-@pytest.fixture
-def handbook(tmp_path: Path) -> Path:
-    """A folder of eight pages with forty pictures, a logo and an icon."""
-    folder = tmp_path / "handbook"
+def make_handbook(folder: Path, seed: int = 0, compress_level: int = 6) -> Path:
+    """A folder of eight pages with forty pictures, a logo and an icon; other seeds have others."""
     (folder / "img").mkdir(parents=True)
     (folder / "icons").mkdir()
     for number, topic in enumerate(TOPICS, 1):
         (folder / f"{topic.lower()}.html").write_text(page(topic, number), encoding="utf-8")
-        before = picture(number)
-        before.save(folder / "img" / f"{topic}-before.png")
-        before.rotate(25).save(folder / "img" / f"{topic}-after.png")
-        for place, name in enumerate(("dialog", "low", "high")):
-            picture(100 * (place + 1) + number).save(folder / "img" / f"{topic}-{name}.png")
+        before = picture(seed + number)
+        pictures = {"before": before, "after": before.rotate(25)}
+        for place, name in enumerate(("dialog", "low", "high"), 1):
+            pictures[name] = picture(seed + 100 * place + number)
+        for name, each in pictures.items():
+            each.save(folder / "img" / f"{topic}-{name}.png", compress_level=compress_level)
     picture(900, (180, 60)).save(folder / "logo.png")
     picture(901, (16, 16)).save(folder / "icons" / "note.png")
     return folder
+
+
+@pytest.fixture
+def handbook(tmp_path: Path) -> Path:
+    """The handbook of seed 0."""
+    return make_handbook(tmp_path / "handbook")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
 from lensctl_training.mining import config as settings
 from lensctl_training.mining import pipeline
-from lensctl_training.mining.config import MineConfig, PageLimits, WriteSettings, load_config
+from lensctl_training.mining.config import MineConfig, PageLimits, load_config
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
@@ -162,27 +162,6 @@ def test_the_work_of_a_killed_worker_is_done_again(handbook: Path, tmp_path: Pat
     assert Workspace(out).parts("pages") == sorted(keys)
     pages = [Workspace(out).funnel("pages", name).left["pages"] for name in keys]
     assert sum(pages) == 8
-
-
-@pytest.mark.usefixtures("stub")
-def test_val_shares_no_site_with_train(handbook: Path, tmp_path: Path) -> None:
-    inputs = []
-    for number in range(4):
-        site = tmp_path / f"site{number}"
-        site.symlink_to(handbook)
-        copy = tmp_path / f"copy{number}"
-        copy.mkdir()
-        for path in handbook.rglob("*"):
-            if path.is_file():
-                (copy / path.relative_to(handbook)).parent.mkdir(exist_ok=True)
-                (copy / path.relative_to(handbook)).write_bytes(path.read_bytes())
-        inputs.append(copy)
-    config = MineConfig(write=WriteSettings(val_share=0.0, val_sites=("copy2.invalid",)))
-    run(inputs, tmp_path / "out", config)
-    train = {t.provenance["site"] for t in read_triplets(tmp_path / "out")}
-    val = {t.provenance["site"] for t in read_triplets(tmp_path / "out" / "val")}
-    assert val == {"copy2.invalid"}
-    assert train == {"copy0.invalid", "copy1.invalid", "copy3.invalid"}
 
 
 @pytest.mark.usefixtures("stub")

@@ -198,6 +198,12 @@ def find_shards(data: Path | Sequence[Path]) -> list[Path]:
         for shard in (sorted(place.glob("*.tar")) if place.is_dir() else [place])
     ]
     missing = [shard for shard in shards if not shard.is_file()]
+    if not shards and (held_out := [p / "val" for p in places if any(p.glob("val/*.tar"))]):
+        raise DataError(
+            f"there are no shards for training in {', '.join(map(str, places))}",
+            why=f"those in {held_out[0]} are for validation",
+            next_step="mine or import more sites, or leave some out of val",
+        )
     if missing or not shards:
         raise DataError(
             f"there is no {missing[0]}"

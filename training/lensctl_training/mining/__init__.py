@@ -6,7 +6,7 @@ groups    image_rules, image_table -> the usable pictures of each page
 annotate  captioner, labels -> vectors, labels, captions
 pairs     which two pictures, in which order
 instruct  rule_writer (phrases, relations, wordings) or llm_writer (endpoint, prompts); filters
-write     shards, report, datasheet
+write     splits, shards, report, datasheet
 
 `pipeline` describes it once; `engine` and `ray_engine` run it; `workspace` keeps what is made;
 `funnel` counts. docs/mining.md is the guide.

@@ -188,6 +188,7 @@ class _Look:
             brightness=self.brightness,
             colourfulness=self.colourfulness,
             sharpness=self.sharpness,
+            perceptual_hash=self.hash,
         )
 
 

@@ -52,7 +52,7 @@ def _stages() -> dict[str, Stage]:
 
     stages = (
         Stage("pages", 1, lambda c: c.pages, run_pages),
-        Stage("groups", 1, lambda c: c.groups, run_groups),
+        Stage("groups", 2, lambda c: c.groups, run_groups),
         Stage(
             "annotate",
             1,

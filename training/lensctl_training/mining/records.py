@@ -55,6 +55,8 @@ class Picture:
     """Hasler and Suesstrunk's measure on 8-bit values, 0 (grey) to about 110."""
     sharpness: float
     """Standard deviation of the Laplacian of luma at 128 px."""
+    perceptual_hash: int = 0
+    """64 bits; 0 where there is none."""
     vector: int = -1
     """Row of this image in its part's vectors, once annotated."""
     text_vector: int = -1

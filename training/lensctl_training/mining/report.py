@@ -209,7 +209,8 @@ people, and pages not for adult or violent content: screen before publishing a m
 {LICENCE_NOTE}
 
 ## Splits
-Train and val share no site (registrable domain).
+Train and val share no site (registrable domain) and no image: what shows an image of val, or a
+near duplicate of one, is not in train.
 """
 
 

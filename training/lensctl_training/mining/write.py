@@ -1,7 +1,7 @@
 """Stage *write*: instructed pairs into the shards that `lensctl train` reads.
 
 DIR/triplets-000000.tar ...      for training
-DIR/val/triplets-000000.tar ...  of sites of which nothing is in training
+DIR/val/triplets-000000.tar ...  of sites and with images of which nothing is in training
 DIR/funnel.json, report.html, datasheet.md
 """
 
@@ -25,11 +25,11 @@ from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel, total
 from lensctl_training.mining.groups import ROWS
 from lensctl_training.mining.records import Instructed, Picture, read_rows
-from lensctl_training.mining.urls import stable_fraction
+from lensctl_training.mining.splits import divide
 from lensctl_training.mining.workspace import DONE, Workspace, digest
 
 STAGES_WITH_PARTS = ("pages", "fetch", "groups", "annotate", "pairs", "instruct")
-_VERSION = 1
+_VERSION = 2
 
 
 def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unknown") -> Funnel:
@@ -48,7 +48,7 @@ def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unkno
     keys = [workspace.done_key("instruct", part) for part in parts]
     annotators = {part: _annotator(workspace, part, unnamed) for part in parts}
     named = ", ".join(sorted(set(annotators.values())))
-    key = digest(_VERSION, keys, repr(config.write), named)
+    key = digest(_VERSION, keys, repr(config.write), config.groups.hash_distance, named)
     folder = workspace.folder / "write"
     done = _read_done(folder / DONE)
     if done and done["key"] == key and all((workspace.out / s).is_file() for s in done["shards"]):
@@ -56,8 +56,10 @@ def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unkno
     (folder / DONE).unlink(missing_ok=True)
     funnel = Funnel()
     found = sorted(_annotated_rows(workspace, annotators), key=lambda item: item[0].pair.key)
-    rows = [row for row, _ in found]
-    shards = _place(workspace, _write(found, workspace, config, funnel)) if rows else []
+    divided = divide([row for row, _ in found], config, funnel)
+    rows = [found[place][0] for place, _ in divided]
+    chosen = ((*found[place], split) for place, split in divided)
+    shards = _place(workspace, _write(chosen, workspace, config, funnel)) if rows else []
     write_report(workspace, config, rows, all_funnels(workspace) | {"write": funnel}, named)
     if not rows:
         return funnel
@@ -99,14 +101,6 @@ def all_funnels(workspace: Workspace) -> dict[str, Funnel]:
     }
 
 
-def split_of(site: str, config: MineConfig) -> str:
-    """ "val" or "train", for all triplets of a site; the same in every run and on every machine."""
-    settings = config.write
-    if site in settings.val_sites or stable_fraction(f"val {site}") < settings.val_share:
-        return "val"
-    return "train"
-
-
 def _read_done(path: Path) -> dict[str, Any] | None:
     try:
         done = json.loads(path.read_text(encoding="utf-8"))
@@ -116,12 +110,12 @@ def _read_done(path: Path) -> dict[str, Any] | None:
 
 
 def _write(
-    rows: Iterable[tuple[Instructed, str]],
+    rows: Iterable[tuple[Instructed, str, str]],
     workspace: Workspace,
     config: MineConfig,
     funnel: Funnel,
 ) -> Path:
-    """All shards into a fresh folder under work/, of rows with their annotators."""
+    """All shards into a fresh folder under work/, of rows with their annotators and splits."""
     fresh = workspace.folder / "write" / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     encode = lru_cache(maxsize=64)(lambda sha256: _as_jpeg(workspace.image_path(sha256), config))
@@ -130,9 +124,7 @@ def _write(
         ShardWriter(fresh, max_count=limit) as train,
         ShardWriter(fresh / "val", max_count=limit) as val,
     ):
-        for row, annotator in rows:
-            funnel.enter("triplets")
-            split = split_of(row.pair.site, config)
+        for row, annotator, split in rows:
             writer = val if split == "val" else train
             pair = row.pair
             writer.write(
