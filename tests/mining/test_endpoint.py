@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lensctl_training.mining.pipeline import run_pipeline
 from lensctl_training.mining.prompts import SCHEMA
 from lensctl_training.mining.workspace import Workspace
 from lensctl_training.mining.write import instructed_rows
-from mining.scripted_endpoint import Answer, Script, completion, instruction, serve
+from mining.scripted_endpoint import Answer, Script, completion, drip, instruction, serve
 
 GOOD = instruction("the same thing seen from the other side")
 QUESTION = [{"role": "user", "content": "?"}]
@@ -57,10 +58,15 @@ def first(bad: Answer | None) -> Script:
         completion("{" * 5000),
         (400, {}, b"response_format json_schema is not supported"),
         (500, {}, b'{"detail": [{"loc": ["body", "response_format", "type"]}]}'),
+        (200, {}, b"[" * 200_000),
+        (200, {}, b'{"choices": [{"message": {}}], "usage": {"prompt_tokens": 1e999}}'),
+        (200, {"Content-Encoding": "gzip"}, b"not gzip at all"),
+        completion('{"relation": ' + "[" * 900 + "]" * 900 + "}"),
     ],
     ids=[
         "times out", "rate limit", "rate limit with a date", "unavailable", "HTML", "no choice",
         "null", "cut", "talk", "wrong type", "missing field", "braces", "old server", "llama.cpp",
+        "deep JSON", "endless tokens", "no gzip", "deep answer",
     ],
 )  # fmt: skip
 def test_one_bad_answer_is_asked_again(bad: Answer | None, tmp_path: Path) -> None:
@@ -108,6 +114,75 @@ def test_a_refusal_is_taken_as_one(tmp_path: Path) -> None:
         _, _, reason = ask(address, tmp_path)
     assert reason == "the writer refused"
     assert len(seen) == 1
+
+
+def ask_all(endpoint: Endpoint, count: int, funnel: Funnel) -> list[str]:
+    """The instruction or the reason of each of some questions, which are numbers."""
+    said = []
+    for number in range(count):
+        try:
+            messages = [{"role": "user", "content": f"question {number}"}]
+            said.append(endpoint.ask(messages, SCHEMA, funnel)["instruction"])
+        except UnansweredError as error:
+            said.append(str(error))
+    return said
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_question_that_is_refused_costs_itself(status: int, tmp_path: Path) -> None:
+    def script(number: int, body: dict[str, Any]) -> Answer:
+        filtered = "question 3" in body["messages"][0]["content"]
+        return (status, {}, b"The prompt was filtered") if filtered else GOOD
+
+    settings = EndpointSettings("", "m", timeout_s=2, tries=4, max_tokens=99, pause_s=5)
+    with serve(script) as (address, seen):
+        chosen = dataclasses.replace(settings, address=address)
+        with Endpoint(chosen, tmp_path) as endpoint:
+            said = ask_all(endpoint, 6, Funnel())
+    good = "the same thing seen from the other side"
+    assert said == [good] * 3 + ["the endpoint refused the question"] + [good] * 2
+    assert len(seen) == 6
+    assert {body["response_format"]["type"] for body in seen} == {"json_schema"}
+    # A run that goes on has only the refused one left to ask.
+    with serve(script) as (address, seen):
+        chosen = dataclasses.replace(settings, address=address)
+        with Endpoint(chosen, tmp_path) as endpoint:
+            assert ask_all(endpoint, 6, Funnel()) == said
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_refuses_everything_ends_the_run(status: int, tmp_path: Path) -> None:
+    with (
+        serve(lambda number, body: (status, {}, b"no such model")) as (address, _),
+        pytest.raises(EndpointError, match=str(status)) as caught,
+    ):
+        ask(address, tmp_path, tries=2)
+    assert "no such model" in caught.value.why
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EndpointError, match="no address that can be asked"):
+        ask("http://\N{SNOWMAN}.net/v1", tmp_path)
+
+
+def test_a_plainer_way_of_asking_is_kept_where_it_helps(tmp_path: Path) -> None:
+    def old(number: int, body: dict[str, Any]) -> Answer:
+        return (400, {}, b"unknown field") if "response_format" in body else GOOD
+
+    with serve(old) as (address, seen):
+        chosen = EndpointSettings(address, "m", timeout_s=2, tries=1, max_tokens=99, pause_s=0.01)
+        with Endpoint(chosen, tmp_path) as endpoint:
+            ask_all(endpoint, 3, Funnel())
+    ways = [body.get("response_format", {}).get("type", "none") for body in seen]
+    assert ways == ["json_schema", "json_object", "none", "none", "none"]
+
+
+def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path) -> None:
+    with drip(b" " * 100, every_s=0.1) as address:
+        started = time.monotonic()
+        _, _, reason = ask(f"{address}/v1", tmp_path, tries=1)
+        assert time.monotonic() - started < 3
+    assert reason == "the endpoint did not answer"
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -2,8 +2,8 @@
 
 Answers are kept on disk under a hash of the question, so that a run that is stopped, or repeated
 with other filters, asks nothing twice. What the server does wrong - time out, limit the rate, cut
-its JSON, talk nonsense - costs one question, not the run; a server that does not answer at all,
-or refuses our key, ends it with an EndpointError.
+its JSON, talk nonsense, refuse what it is asked - costs one question, not the run; a server that
+does not answer at all, or refuses our key, ends it with an EndpointError.
 """
 
 import json
@@ -26,10 +26,21 @@ from lensctl_training.mining.workspace import digest
 
 KEY_VARIABLES = ("LENSCTL_API_KEY", "OPENAI_API_KEY")
 _TRY_AGAIN = frozenset([408, 409, 425, 429, 500, 502, 503, 504, 529])
+_REFUSED_QUESTION = frozenset([400, 413, 422])
+"""A content filter, a question that is too long - or a request that is wrong altogether."""
 _LONGEST_WAIT_S = 60.0
 _MOST_REPLY_BYTES = 2**20
 _GIVE_UP_AFTER = 10
-_FORMATS = ("json_schema", "json_object", "")
+_FORMATS = 3
+_NO_COMPLETION = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class EndpointSettings:
     address: str
     model: str
     timeout_s: float
+    """For a whole answer, however slowly it comes in."""
     tries: int
     max_tokens: int
     requests_per_minute: int = 0
@@ -59,6 +71,8 @@ class Endpoint:
         self._client = http_client(httpx.Timeout(settings.timeout_s))
         self._lock = threading.Lock()
         self._format = 0
+        self._format_works = False
+        self._answered = False
         self._next_request = 0.0
         self._failures = 0
 
@@ -91,7 +105,8 @@ class Endpoint:
                 answer = parse_answer(str(reply.get("content") or ""))
                 Draft202012Validator(schema).validate(answer)
                 return answer
-            except (ValueError, ValidationError):
+            # Even the words about a wrong answer may be nested too deep to be put together.
+            except (ValueError, ValidationError, RecursionError):
                 cut = reply.get("finish_reason") == "length"
                 reason = "answer cut short" if cut else "answer does not fit the schema"
                 self._count(funnel, reason)
@@ -110,6 +125,7 @@ class Endpoint:
         kept = _read_kept(place)
         if kept is not None:
             self._count(funnel, "answers from the cache")
+            self._answered = True
             return kept
         reply = self._request(messages, schema, attempt, funnel)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -123,55 +139,72 @@ class Endpoint:
         attempt: int,
         funnel: Funnel,
     ) -> dict[str, Any]:
-        settings = self._settings
-        why = ""
-        for tried in range(settings.tries):
+        why, tried, form = "", 0, self._format
+        while tried < self._settings.tries:
+            refused = response = None
             self._wait_for_turn()
-            body = self._body(messages, schema, attempt)
             self._count(funnel, "requests")
             try:
-                response = self._post(body)
+                response = self._post(self._body(messages, schema, attempt, form))
             except httpx.TimeoutException:
                 why = "the server did not answer in time"
-            except httpx.TransportError as error:
+            except httpx.InvalidURL as error:
+                raise EndpointError(
+                    f"{self._settings.address} is no address that can be asked",
+                    why=str(error),
+                    next_step="check --endpoint or --captioner",
+                ) from error
+            except httpx.RequestError as error:
                 why = str(error) or type(error).__name__
             else:
+                why = f"the server answered {response.status_code}"
                 if response.status_code == 200:
                     reply = self._understood(response, funnel)
                     if reply is not None:
-                        self._failures = 0
+                        self._note_success(form)
                         return reply
                     why = "the server's answer is no chat completion"
-                elif _dislikes_format(response) and self._plainer_format(body):
+                elif _dislikes_format(response) and self._is_plainer(form + 1):
+                    form += 1
                     continue
+                elif response.status_code in _REFUSED_QUESTION:
+                    refused = self._refused(response)
+                    if self._answered:
+                        break
                 elif response.status_code not in _TRY_AGAIN:
                     raise self._refused(response)
-                else:
-                    why = f"the server answered {response.status_code}"
-                    self._pause(tried, response)
-                    continue
-            self._pause(tried, None)
-        self._note_failure(why)
-        self._count(funnel, f"gave up: {why}"[:80])
-        raise UnansweredError("the endpoint did not answer")
+            self._pause(tried, response)
+            tried += 1
+        if refused is None:
+            self._note_failure(why)
+            self._count(funnel, f"gave up: {why}"[:80])
+            raise UnansweredError("the endpoint did not answer")
+        # Where others were answered, it is this question. Nothing was yet: it may be us.
+        if not self._answered:
+            raise refused
+        raise UnansweredError("the endpoint refused the question")
 
     def _post(self, body: dict[str, Any]) -> httpx.Response:
         key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         url = self._settings.address.rstrip("/") + "/chat/completions"
+        deadline = time.monotonic() + self._settings.timeout_s
         with self._client.stream("POST", url, json=body, headers=headers) as response:
             data = bytearray()
             for chunk in response.iter_bytes():
                 data += chunk
                 if len(data) > _MOST_REPLY_BYTES:
                     break
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the answer comes in too slowly")
             response._content = bytes(data)  # what `Response.read` sets, but bounded
             return response
 
     def _body(
-        self, messages: Sequence[dict[str, Any]], schema: dict[str, Any], attempt: int
+        self, messages: Sequence[dict[str, Any]], schema: dict[str, Any], attempt: int, form: int
     ) -> dict[str, Any]:
-        """The request. Servers differ in how they take a schema: from the newest way to none."""
+        """The request. Servers differ in how they take a schema: `form` 0 is the newest way, the
+        last one none."""
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": list(messages),
@@ -181,23 +214,26 @@ class Endpoint:
         }
         named = {"name": "answer", "schema": schema, "strict": True}
         formats: tuple[dict[str, Any], ...] = (
-            {"type": _FORMATS[0], "json_schema": named},
-            {"type": _FORMATS[1], "schema": schema},
+            {"type": "json_schema", "json_schema": named},
+            {"type": "json_object", "schema": schema},
             {},
         )
-        if formats[self._format]:
-            body["response_format"] = formats[self._format]
+        if formats[form]:
+            body["response_format"] = formats[form]
         return body
 
-    def _plainer_format(self, refused: dict[str, Any]) -> bool:
-        """Step to a plainer way of asking for JSON; False where there is none left. Many threads
-        may have been refused at once: the first of them steps."""
+    def _is_plainer(self, form: int) -> bool:
+        """Whether to try that way of asking for JSON: there is one, and it is not known that the
+        server takes an earlier one."""
+        return form < _FORMATS and not self._format_works
+
+    def _note_success(self, form: int) -> None:
+        """The way of asking that was answered is kept for all further questions."""
         with self._lock:
-            if "response_format" not in refused:
-                return False
-            if refused["response_format"]["type"] == _FORMATS[self._format]:
-                self._format += 1
-            return True
+            self._failures = 0
+            self._answered = True
+            if not self._format_works:
+                self._format, self._format_works = form, True
 
     def _understood(self, response: httpx.Response, funnel: Funnel) -> dict[str, Any] | None:
         try:
@@ -208,11 +244,11 @@ class Endpoint:
             tokens_in = int(usage.get("prompt_tokens") or 0)
             tokens_out = int(usage.get("completion_tokens") or 0)
             reply = {
-                "content": message.get("content") or "",
-                "refusal": message.get("refusal") or "",
-                "finish_reason": choice.get("finish_reason") or "",
+                "content": str(message.get("content") or ""),
+                "refusal": str(message.get("refusal") or ""),
+                "finish_reason": str(choice.get("finish_reason") or ""),
             }
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        except _NO_COMPLETION:
             return None
         self._count(funnel, "tokens in", tokens_in)
         self._count(funnel, "tokens out", tokens_out)
