@@ -114,6 +114,32 @@ def test_any_bytes_become_text(data: bytes, text: str) -> None:
     assert decode_html(data) == text
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("where", ["in the page", "in the HTTP header"])
+@pytest.mark.parametrize(
+    "charset",
+    ["punycode", "idna", "unicode_escape", "raw-unicode-escape", "utf-7", "rot13", "bz2", "hex"],
+)
+def test_what_is_no_encoding_of_the_web_is_not_used(charset: str, where: str) -> None:
+    """Punycode alone would take minutes for this page, and longer for one of the largest size."""
+    named = charset if where == "in the page" else ""
+    data = f'<meta charset="{named}">+2AA- \\x41 -'.encode() + b"a" * 2**20
+    assert decode_html(data, "" if named else charset) == data.decode()
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("windows-1251", "Фото"), ("koi8-r", "Фото"), ("Shift_JIS", "写真"), ("EUC-JP", "写真"),
+        ("EUC-KR", "사진"), ("GB2312", "照片"), ("gb18030", "照片"), ("Big5", "照片"),
+        ("iso-2022-jp", "写真"), ("macintosh", "é"), ("latin1", "é"),
+        ("ISO-8859-15", "€"), ("us-ascii", "photo"), ("tis-620", "ภาพ"), ("utf8", "ภาพ"),
+    ],
+)  # fmt: skip
+def test_encodings_of_the_web_are_used(charset: str, text: str) -> None:
+    assert decode_html(text.encode(charset), charset) == text
+
+
 def test_largest_of_a_srcset() -> None:
     assert largest_of("a.jpg 100w, b.jpg 900w, c.jpg 300w") == "b.jpg"
     assert largest_of("a.jpg, b.jpg 2x") == "b.jpg"

@@ -105,8 +105,7 @@ class Endpoint:
                 answer = parse_answer(str(reply.get("content") or ""))
                 Draft202012Validator(schema).validate(answer)
                 return answer
-            # Even the words about a wrong answer may be nested too deep to be put together.
-            except (ValueError, ValidationError, RecursionError):
+            except (ValueError, ValidationError):
                 cut = reply.get("finish_reason") == "length"
                 reason = "answer cut short" if cut else "answer does not fit the schema"
                 self._count(funnel, reason)

@@ -5,6 +5,7 @@ around each image. A page from the web is hostile until shown otherwise: its siz
 bounded before the parser sees it, and every text that is kept is cut.
 """
 
+import codecs
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -36,9 +37,21 @@ _LAZY_SETS = ("data-srcset", "data-lazy-srcset")
 _CONTEXT = 240
 
 
+# The encodings of the WHATWG Encoding standard, by Python's names. Python has others, some of which
+# take time quadratic in the page (punycode) or turn its text into another (unicode_escape).
+_ENCODINGS = word_set(
+    "ascii utf-8 utf-16 utf-16-le utf-16-be cp866 koi8-r koi8-u mac-roman mac-cyrillic cp874 "
+    "iso8859-1 iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 "
+    "iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 tis-620 "
+    "cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 "
+    "gb2312 gbk gb18030 big5 big5hkscs euc_jp iso2022_jp shift_jis cp932 euc_kr cp949"
+)
+
+
 def decode_html(data: bytes, declared: str = "") -> str:
     """Bytes -> text: byte-order mark, then the HTTP charset, then `<meta>`, then UTF-8, then
-    Windows-1252. Never fails; what cannot be decoded is replaced."""
+    Windows-1252. Never fails; what cannot be decoded is replaced. Only the web's encodings
+    count."""
     for mark, name in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"),
                        (b"\xfe\xff", "utf-16-be")):  # fmt: skip
         if data.startswith(mark):
@@ -46,8 +59,9 @@ def decode_html(data: bytes, declared: str = "") -> str:
     named = _CHARSET.search(data[:2048])
     for charset in (declared, named.group(1).decode("ascii") if named else "", "utf-8"):
         try:
-            return data.decode(charset)
-        except (LookupError, UnicodeDecodeError, ValueError):
+            if codecs.lookup(charset).name in _ENCODINGS:
+                return data.decode(charset)
+        except (LookupError, ValueError):
             continue
     return data.decode("cp1252", "replace")
 
