@@ -1,10 +1,15 @@
 """Fetching: robots, rates, limits, private addresses, resuming; against a server of our own."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +19,7 @@ from lensctl_training.mining.engine import InProcess
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
 from mining.conftest import as_bytes, picture
+from mining.scripted_endpoint import drip, running
 
 
 class Host:
@@ -21,10 +27,12 @@ class Host:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.hosts: list[tuple[str, str]] = []
         self.agents: set[str] = set()
         self.robots = b"User-agent: *\nDisallow: /private/\n"
         self.robots_status = 200
         self.busy = 1
+        self.elsewhere = ""
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         image = {"Content-Type": "image/png"}
@@ -35,6 +43,8 @@ class Host:
             return 429, {"Retry-After": "0"}, b""
         if path == "/moved.png":
             return 302, {"Location": "/1.png"}, b""
+        if path.startswith("/away/"):
+            return 302, {"Location": self.elsewhere + path.removeprefix("/away")}, b""
         if path == "/evil.png":
             return 302, {"Location": "file:///etc/passwd"}, b""
         if path == "/loop.png":
@@ -55,6 +65,7 @@ def host() -> Iterator[tuple[Host, str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.asked.append(self.path)
+            state.hosts.append((self.headers["Host"].partition(":")[0], self.path))
             state.agents.add(self.headers["User-Agent"])
             status, headers, body = state.answer(self.path)
             self.send_response(status)
@@ -67,25 +78,26 @@ def host() -> Iterator[tuple[Host, str]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield state, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with running(Handler) as address:
+        state.elsewhere = address.replace("127.0.0.1", "localhost")
+        yield state, address
 
 
 NAMES = ("1", "2", "busy", "moved", "evil", "loop", "page", "huge", "gone", "private/3")
 
 
-def run(folder: Path, address: str, *, allow_private: bool = True) -> Funnel:
-    pages = folder / "pages"
-    pages.mkdir(exist_ok=True)
-    images = "".join(f'<img src="{address}/{name}.png">' for name in NAMES)
-    (pages / "a.html").write_text(f"<h1>Images</h1>{images}")
-    settings = FetchSettings(
-        enabled=True, requests_per_host_per_minute=60_000, allow_private=allow_private, tries=2
-    )
-    config = MineConfig(fetch=settings, pages=PageLimits(max_image_bytes=200_000))
+def write_page(folder: Path, addresses: Iterable[str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    images = "".join(f'<img src="{address}">' for address in addresses)
+    (folder / "a.html").write_text(f"<h1>Images</h1>{images}", encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, address: str, names: Sequence[str] = NAMES, **settings: Any) -> Funnel:
+    pages = write_page(folder / "pages", (f"{address}/{name}.png" for name in names))
+    chosen = {"requests_per_host_per_minute": 60_000, "allow_private": True, "tries": 2}
+    fetching = FetchSettings(enabled=True, **chosen | settings)
+    config = MineConfig(fetch=fetching, pages=PageLimits(max_image_bytes=200_000))
     return run_pipeline([pages], folder / "out", config, InProcess(), "pages")["fetch"]
 
 
@@ -158,3 +170,93 @@ def test_a_journal_cut_by_a_kill_is_read(host: tuple[Host, str], tmp_path: Path)
     state.asked.clear()
     assert run(tmp_path, address).left["addresses"] == 4
     assert set(state.asked) <= {"/robots.txt", lost.removeprefix(address), "/1.png"}
+
+
+def test_what_follows_a_cut_line_is_kept(host: tuple[Host, str], tmp_path: Path) -> None:
+    state, address = host
+    run(tmp_path, address)
+    journal = tmp_path / "out" / "work" / "fetched.jsonl"
+    for broken in ("[1]", "3", '{"a": "b"}', "[[1], 2]", '["http://127.0.0.1/'):
+        lines = journal.read_text().splitlines(keepends=True)
+        journal.write_text(lines[0] + broken)
+        run(tmp_path, address)
+        state.asked.clear()
+        run(tmp_path, address)
+        assert state.asked == []
+
+
+def test_a_redirect_asks_the_other_host_by_its_rules(
+    host: tuple[Host, str], tmp_path: Path
+) -> None:
+    state, address = host
+    names = ("away/1", "away/private/3", "away/away/2", "1")
+    funnel = run(tmp_path, address, names)
+    assert funnel.left["addresses"] == 3
+    assert funnel.rejected["addresses"] == {"robots.txt forbids it": 1}
+    there = [path for name, path in state.hosts if name == "localhost"]
+    assert there == ["/robots.txt", "/1.png", "/away/2.png", "/2.png"]
+
+
+def test_a_redirect_on_the_same_host_asks_its_rules(host: tuple[Host, str], tmp_path: Path) -> None:
+    state, address = host
+    state.elsewhere = address
+    funnel = run(tmp_path, address, ("away/private/3",))
+    assert funnel.rejected["addresses"] == {"robots.txt forbids it": 1}
+    assert "/private/3.png" not in state.asked
+
+
+def test_the_other_host_is_asked_at_its_rate(host: tuple[Host, str], tmp_path: Path) -> None:
+    state, address = host
+    state.robots = b"User-agent: *\nCrawl-delay: 0.3\n"
+    started = time.monotonic()
+    run(tmp_path, address, ("away/1", "away/2"))
+    assert time.monotonic() - started >= 4 * 0.3
+    assert len(state.asked) == 6
+
+
+def test_an_address_that_cannot_be_asked_is_refused_alone(
+    host: tuple[Host, str], tmp_path: Path
+) -> None:
+    _, address = host
+    funnel = run(tmp_path, "http://\N{SNOWMAN}.net", ("a", "b"))
+    assert funnel.rejected["addresses"] == {"malformed address": 2}
+    assert run(tmp_path, address, ("1",)).left["addresses"] == 1
+
+
+def test_an_image_that_drips_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_LONGEST_ANSWER", 1)
+    with drip(bytes(200), every_s=0.1) as address:
+        started = time.monotonic()
+        funnel = run(tmp_path, address, ("1",), timeout_s=0.5, tries=1)
+        assert time.monotonic() - started < 10
+    assert funnel.rejected["addresses"] == {"robots.txt cannot be read": 1}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a process group")
+def test_ctrl_c_ends_fetching(host: tuple[Host, str], tmp_path: Path) -> None:
+    state, address = host
+    pages = write_page(tmp_path / "pages", (f"{address}/{n}.png" for n in range(60)))
+    config = tmp_path / "mine.toml"
+    config.write_text("[fetch]\nallow_private = true\nrequests_per_host_per_minute = 120\n")
+    command = ["mine", "pages", pages, "--out", tmp_path / "out", "--config", config, "--fetch"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lensctl", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            end = time.monotonic() + 60
+            while len(state.asked) < 3:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert len(state.asked) < 10
+    assert (tmp_path / "out" / "work" / "fetched.jsonl").read_text().count("\n") >= 1

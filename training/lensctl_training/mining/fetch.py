@@ -1,8 +1,8 @@
 """Images that pages name and the input does not hold, fetched politely. Only with --fetch.
 
-One host is asked by one thread, at a bounded rate, after its robots.txt. Addresses that lead to
-private networks are refused before connecting and again once connected, redirects included, so
-that a page cannot make us talk to the machine's own neighbourhood.
+One host is asked by one thread, at a bounded rate, after its robots.txt; so is the host that a
+redirect leads to. Addresses that lead to private networks are refused before connecting and again
+once connected, so that a page cannot make us talk to the machine's own neighbourhood.
 """
 
 import ipaddress
@@ -11,16 +11,18 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import httpx
 from protego import Protego
 
 from lensctl.net import http_client
+from lensctl_training.json_lines import append_lines, read_lines
 from lensctl_training.mining.config import FetchSettings, MineConfig
 from lensctl_training.mining.endpoint import retry_after
 from lensctl_training.mining.funnel import Funnel
@@ -34,8 +36,11 @@ AGENT = "lensctl"
 _MOST_REDIRECTS = 5
 _ROBOTS_BYTES = 512 * 1024
 _LONGEST_DELAY_S = 60.0
+_LONGEST_ANSWER = 10
+"""How many times `timeout_s`, which bounds a single wait, a whole answer may take."""
 _TRY_AGAIN = frozenset([408, 425, 429, 500, 502, 503, 504])
 _PASSING = ("host does not answer", "robots.txt cannot be read")
+_MOVED = "moved"
 
 
 class RefusedError(Exception):
@@ -97,123 +102,208 @@ class _Journal:
         self._path = path
         self._lock = threading.Lock()
         self.outcomes: dict[str, str] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    url, outcome = json.loads(line)
-                except ValueError:
-                    continue  # the line that a kill cut short
-                self.outcomes[url] = outcome
+        for row in read_lines(path):
+            if (
+                isinstance(row, list)
+                and len(row) == 2
+                and all(isinstance(each, str) for each in row)
+            ):
+                self.outcomes[row[0]] = row[1]
 
     def add(self, url: str, outcome: str) -> None:
+        """Keep an outcome, unless another run may find the host well again."""
         with self._lock:
             self.outcomes[url] = outcome
-            if outcome in _PASSING:
-                return  # another run may find the host well again
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([url, outcome]) + "\n")
+            if outcome not in _PASSING:
+                append_lines(self._path, [[url, outcome]])
 
 
 def _fetch_all(
     urls: Sequence[str], workspace: Workspace, config: MineConfig, settled: _Journal
 ) -> None:
-    by_host: dict[str, list[str]] = defaultdict(list)
-    for url in urls:
-        by_host[urlsplit(url).netloc.lower()].append(url)
-    with (
-        http_client(httpx.Timeout(config.fetch.timeout_s)) as client,
-        ThreadPoolExecutor(config.fetch.concurrency) as threads,
-    ):
+    """Fetch in rounds: what one host redirects is asked of another in the next one."""
+    with http_client(httpx.Timeout(config.fetch.timeout_s)) as client:
         fetcher = _Fetcher(client, config.fetch, config.pages.max_image_bytes)
+        now_at = {url: url for url in urls}
+        for _ in range(_MOST_REDIRECTS + 1):
+            now_at = _fetch_round(now_at, fetcher, workspace, config, settled)
+        for url in now_at:
+            settled.add(url, "too many redirects")
 
-        def visit(host_urls: list[str]) -> None:
-            for url, outcome in fetcher.visit(host_urls, workspace.store_image):
+
+def _fetch_round(
+    now_at: Mapping[str, str],
+    fetcher: "_Fetcher",
+    workspace: Workspace,
+    config: MineConfig,
+    settled: _Journal,
+) -> dict[str, str]:
+    """Ask for each address where it is now. Returns those that have moved on, and where to."""
+    by_host: dict[str, dict[str, str]] = defaultdict(dict)
+    for url, place in now_at.items():
+        by_host[urlsplit(place).hostname or ""][url] = place
+    moved: dict[str, str] = {}
+
+    def visit(host_urls: Mapping[str, str]) -> None:
+        for url, outcome in fetcher.visit(host_urls, workspace.store_image):
+            kind, _, place = outcome.partition(":")
+            if kind == _MOVED:
+                moved[url] = place
+            else:
                 settled.add(url, outcome)
 
+    threads = ThreadPoolExecutor(config.fetch.concurrency)
+    try:
         list(threads.map(visit, by_host.values()))
+    except BaseException:
+        fetcher.stop.set()  # Ctrl-C: the threads end with the request that they are at
+        raise
+    finally:
+        threads.shutdown(cancel_futures=True)
+    return moved
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """An answer; `location` is where a redirect leads, `wait` how long the host asks to wait."""
+
+    status: int = 0
+    media_type: str = ""
+    body: bytes = b""
+    wait: float = 0.0
+    location: str = ""
 
 
 class _Fetcher:
+    """Asks hosts, each from one thread at a time. Once `stop` is set it begins nothing more."""
+
     def __init__(self, client: httpx.Client, settings: FetchSettings, most: int) -> None:
         self._client = client
         self._settings = settings
         self._most = most
+        self._rules: dict[str, Protego | RefusedError] = {}
+        self.stop = threading.Event()
 
     def visit(
-        self, urls: Sequence[str], store: Callable[[bytes], str]
+        self, urls: Mapping[str, str], store: Callable[[bytes], str]
     ) -> Iterator[tuple[str, str]]:
-        """Fetch the addresses of one host, one after the other; yields their outcomes."""
-        try:
-            robots = self._robots(urls[0])
-        except RefusedError as error:
-            yield from ((url, str(error)) for url in urls)
-            return
-        delay = max(
-            60.0 / self._settings.requests_per_host_per_minute,
-            min(float(robots.crawl_delay(AGENT) or 0), _LONGEST_DELAY_S),
-        )
-        for url in urls:
-            if not robots.can_fetch(url, AGENT):
-                yield url, "robots.txt forbids it"
-                continue
-            time.sleep(delay)
+        """Fetch the addresses of one host, one after the other.
+
+        Args:
+            urls: address on the page -> where it is now.
+            store: keeps an image and returns its SHA-256.
+
+        Yields:
+            The address on the page and "sha256:" with the hash, "moved:" with an address, or the
+            reason why there is nothing.
+        """
+        for url, place in urls.items():
             try:
-                yield url, f"sha256:{store(self._image(url))}"
+                robots = self._robots(place)
+                if not robots.can_fetch(place, AGENT):
+                    raise RefusedError("robots.txt forbids it")
+                if self.stop.wait(self._delay(robots)):
+                    return
+                reply = self._image(place)
+                moved = f"{_MOVED}:{reply.location}"
+                yield url, moved if reply.location else f"sha256:{store(reply.body)}"
             except RefusedError as error:
+                if self.stop.is_set():
+                    return  # a request that was given up says nothing of its host
                 yield url, str(error)
 
+    def _delay(self, robots: Protego) -> float:
+        asked_for = min(float(robots.crawl_delay(AGENT) or 0), _LONGEST_DELAY_S)
+        return max(60.0 / self._settings.requests_per_host_per_minute, asked_for)
+
     def _robots(self, url: str) -> Protego:
-        """The host's rules. None published: all is allowed; unreadable: nothing is (RFC 9309)."""
-        try:
-            status, _, body = self._get(urljoin(url, "/robots.txt"), _ROBOTS_BYTES)
-        except RefusedError as error:
-            if "does not answer" in str(error):
-                raise RefusedError(_PASSING[1]) from error
-            raise
-        if status >= 500:
-            raise RefusedError(_PASSING[1])
-        return Protego.parse(body.decode("utf-8", "replace") if status == 200 else "")
-
-    def _image(self, url: str) -> bytes:
-        status, media_type, body = self._get(url, self._most)
-        if status != 200:
-            raise RefusedError(f"HTTP status {status}")
-        if not media_type.startswith("image/"):
-            raise RefusedError("not an image")
-        if len(body) > self._most:
-            raise RefusedError("image file too large")
-        return body
-
-    def _get(self, url: str, most: int) -> tuple[int, str, bytes]:
-        """(status, media type, up to `most` + 1 bytes), over checked redirects, with retries."""
-        for tried in range(self._settings.tries):
-            wait = 2.0**tried
+        """The rules for an address, asked for once. Raises RefusedError."""
+        parts = urlsplit(url)
+        place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/robots.txt"
+        if place not in self._rules:
             try:
-                status, media_type, body, asked_wait = self._follow(url, most)
-            except httpx.HTTPError:
-                status, media_type, body, asked_wait = 0, "", b"", 0.0
-            if status and status not in _TRY_AGAIN:
-                return status, media_type, body
-            if tried + 1 < self._settings.tries:
-                time.sleep(min(max(wait, asked_wait), _LONGEST_DELAY_S))
-        if status:
-            return status, media_type, body
-        raise RefusedError(_PASSING[0])
+                self._rules[place] = self._read_robots(place)
+            except RefusedError as error:
+                self._rules[place] = error
+        rules = self._rules[place]
+        if isinstance(rules, RefusedError):
+            raise rules
+        return rules
 
-    def _follow(self, url: str, most: int) -> tuple[int, str, bytes, float]:
+    def _read_robots(self, url: str) -> Protego:
+        """The host's rules. None published: all is allowed; unreadable: nothing is (RFC 9309)."""
         for _ in range(_MOST_REDIRECTS + 1):
-            self._check_address(url)
+            try:
+                reply = self._get(url, _ROBOTS_BYTES)
+            except RefusedError as error:
+                raise RefusedError(_PASSING[1] if str(error) in _PASSING else str(error)) from error
+            if reply.status >= 500:
+                raise RefusedError(_PASSING[1])
+            if not reply.location:
+                text = reply.body[:_ROBOTS_BYTES].decode("utf-8", "replace")
+                return Protego.parse(text if reply.status == 200 else "")
+            url = reply.location
+        raise RefusedError("too many redirects")
+
+    def _image(self, url: str) -> _Reply:
+        """An image or a redirect; anything else is refused."""
+        reply = self._get(url, self._most)
+        if reply.location:
+            return reply
+        if reply.status != 200:
+            raise RefusedError(f"HTTP status {reply.status}")
+        if not reply.media_type.startswith("image/"):
+            raise RefusedError("not an image")
+        if len(reply.body) > self._most:
+            raise RefusedError("image file too large")
+        return reply
+
+    def _get(self, url: str, most: int) -> _Reply:
+        """An answer with up to `most` + 1 bytes, with retries."""
+        reply = _Reply()
+        for tried in range(self._settings.tries):
+            if tried and self.stop.wait(min(max(2.0 ** (tried - 1), reply.wait), _LONGEST_DELAY_S)):
+                break
+            try:
+                reply = self._ask(url, most)
+            except httpx.HTTPError:
+                reply = _Reply()
+            if reply.status and reply.status not in _TRY_AGAIN:
+                return reply
+        if not reply.status:
+            raise RefusedError(_PASSING[0])
+        return reply
+
+    def _ask(self, url: str, most: int) -> _Reply:
+        self._check_address(url)
+        deadline = time.monotonic() + _LONGEST_ANSWER * self._settings.timeout_s
+        try:
             with self._client.stream("GET", url, follow_redirects=False) as response:
                 self._check_peer(response)
+                location = ""
                 if response.is_redirect:
-                    url, reason = absolute(url, response.headers.get("Location", ""))
+                    location, reason = absolute(url, response.headers.get("Location", ""))
                     if reason:
                         raise RefusedError(f"redirect: {reason}")
-                    continue
-                body = _read(response, most + 1)
-                media_type = response.headers.get("Content-Type", "").partition(";")[0].lower()
-                return response.status_code, media_type, body, retry_after(response)
-        raise RefusedError("too many redirects")
+                return _Reply(
+                    response.status_code,
+                    response.headers.get("Content-Type", "").partition(";")[0].lower(),
+                    b"" if location else self._read(response, most + 1, deadline),
+                    retry_after(response),
+                    location,
+                )
+        except httpx.InvalidURL as error:
+            raise RefusedError("malformed address") from error
+
+    def _read(self, response: httpx.Response, most: int, deadline: float) -> bytes:
+        pieces = bytearray()
+        for chunk in response.iter_bytes():
+            pieces += chunk
+            if len(pieces) >= most:
+                break
+            if self.stop.is_set() or time.monotonic() > deadline:
+                raise httpx.ReadTimeout("the answer comes in too slowly")
+        return bytes(pieces[:most])
 
     def _check_address(self, url: str) -> None:
         """Refuse a host any of whose addresses is not a public one."""
@@ -241,12 +331,3 @@ def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_global and not found.is_multicast
-
-
-def _read(response: httpx.Response, most: int) -> bytes:
-    pieces = bytearray()
-    for chunk in response.iter_bytes():
-        pieces += chunk
-        if len(pieces) >= most:
-            break
-    return bytes(pieces[:most])
