@@ -84,6 +84,21 @@ def test_voting_over_http(server: VotingServer) -> None:
     assert summary.unvoted == 0
 
 
+@pytest.mark.parametrize("content", [None, b"", b"no photo"])
+def test_a_photo_that_cannot_be_read_is_shown_as_such(
+    server: VotingServer, content: bytes | None
+) -> None:
+    photo = Path(server.ballot.pairings[0].a[0])
+    if content is None:
+        photo.unlink()
+    else:
+        photo.write_bytes(content)
+    status, page = ask(server, "GET")
+    assert status == 200
+    assert page.count("unreadable") == 1
+    assert ask(server, "POST", "vote", {"question": "0", "side": "tie"})[0] == 303
+
+
 @pytest.mark.parametrize(
     ("path", "form", "headers"),
     [
@@ -137,6 +152,34 @@ def test_the_last_vote_counts_and_a_cut_line_does_not(tmp_path: Path) -> None:
     with (made.folder / "votes.jsonl").open("a") as file:
         file.write('{"question": 1, "cho')
     assert read_votes(made) == {0: "b" if left_is_a else "a"}
+    cast_vote(made, 2, "tie")
+    assert read_votes(made) == {0: "b" if left_is_a else "a", 2: "tie"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["3", "[]", "{}", '{"question": 99, "choice": "a"}', '{"question": -1, "choice": "a"}',
+     '{"question": [1], "choice": "a"}', '{"question": 1, "choice": "c"}', "[" * 9999, "\xff"],
+)  # fmt: skip
+def test_what_is_no_vote_does_not_count(line: str, tmp_path: Path) -> None:
+    made = ballot(tmp_path)
+    (made.folder / "votes.jsonl").write_text(f"{line}\n", encoding="latin-1")
+    cast_vote(made, 2, "tie")
+    assert read_votes(made) == {2: "tie"}
+    assert summarise(made).unvoted == 6
+
+
+@pytest.mark.parametrize("left", [0, 40])
+def test_a_ballot_that_was_cut_is_an_error(left: int, tmp_path: Path) -> None:
+    made = ballot(tmp_path)
+    cast_vote(made, 2, "tie")
+    place = made.folder / "ballot.json"
+    place.write_bytes(place.read_bytes()[:left])
+    with pytest.raises(DataError, match="another comparison") as caught:
+        ballot(tmp_path)
+    assert "damaged" in caught.value.why
+    place.unlink()
+    assert read_votes(ballot(tmp_path)) == {2: "tie"}
 
 
 def test_a_lost_ballot_is_an_error(tmp_path: Path) -> None:

@@ -258,3 +258,22 @@ def test_state_says_done_for_every_image(tmp_path: Path) -> None:
     store = GalleryStore(tmp_path / "cache", "b", images, MeanColour())
     store.encode()
     assert (np.load(store.folder / "state.npy") == DONE).all()
+
+
+def test_failures_whose_lines_were_cut_are_failures(tmp_path: Path) -> None:
+    images = some_images(tmp_path / "images", 7)
+    for number in (1, 3, 5):
+        images[number].path.write_bytes(b"no photo")
+    store = GalleryStore(tmp_path / "cache", "b", images, MeanColour())
+    whole = store.encode(batch_size=2).failures
+    assert whole == {n: f"{n}.png: no image of a known format" for n in (1, 3, 5)}
+    journal = store.folder / "failures.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text(lines[0] + "3\n" + lines[1][:12])
+    again = GalleryStore(tmp_path / "cache", "b", images, MeanColour())
+    lost = "the reason was lost"
+    assert again.encode().failures == {1: whole[1], 3: lost, 5: lost}
+    state = again.array("state", (7,), "r+")
+    state[5] = 0  # the kill came before the state was written
+    state.flush()
+    assert again.encode().failures == {1: whole[1], 3: lost, 5: whole[5]}

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from lensctl.errors import DataError
 from lensctl_training.benchmarks.report import write_json
+from lensctl_training.json_lines import append_lines, read_lines
 
 Choice = Literal["a", "b", "tie"]
 Side = Literal["left", "right", "tie"]
@@ -160,19 +161,25 @@ def make_ballot(
     ballot = Ballot(folder, *models, seed, pairings)
     content = asdict(ballot) | {"folder": ""}
     if (folder / BALLOT).exists():
-        if json.loads((folder / BALLOT).read_text(encoding="utf-8")) == _plain(content):
+        if _kept(folder / BALLOT) == json.loads(json.dumps(content)):
             return ballot
         raise DataError(
             f"{folder} holds the votes of another comparison",
-            why="the models, the questions or their answers are not the same",
-            next_step="give --out another folder",
+            why="the models, the questions or their answers are not the same, or its "
+            f"{BALLOT} is damaged",
+            next_step=f"give --out another folder; a damaged {BALLOT} can be deleted, as the same "
+            "questions, answers and --seed make the same one",
         )
     write_json(folder / BALLOT, content)
     return ballot
 
 
-def _plain(content: dict[str, Any]) -> Any:
-    return json.loads(json.dumps(content))
+def _kept(path: Path) -> Any:
+    """What a ballot file holds; None where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_ballot(folder: Path) -> Ballot:
@@ -195,20 +202,17 @@ def read_ballot(folder: Path) -> Ballot:
 def cast_vote(ballot: Ballot, number: int, side: Side) -> None:
     """Keep a vote; a later one on the same question replaces it."""
     line = {"question": number, "choice": ballot.pairings[number].chosen(side)}
-    with (ballot.folder / VOTES).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    append_lines(ballot.folder / VOTES, [line])
 
 
 def read_votes(ballot: Ballot) -> dict[int, Choice]:
-    """Question -> choice, the last vote on each. A line cut by a crash is not a vote."""
-    path = ballot.folder / VOTES
+    """Question -> choice, the last vote on each. What is no vote on one of them does not count."""
     votes: dict[int, Choice] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        votes[entry["question"]] = entry["choice"]
+    for entry in read_lines(ballot.folder / VOTES):
+        match entry:
+            case {"question": int(number), "choice": "a" | "b" | "tie" as choice}:
+                if 0 <= number < len(ballot.pairings):
+                    votes[number] = choice
     return votes
 
 

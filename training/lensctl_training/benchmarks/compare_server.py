@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from lensctl.errors import UsageError
+from lensctl.errors import PhotoError, UsageError
 from lensctl_training.benchmarks.compare import (
     Ballot,
     Side,
@@ -177,7 +177,7 @@ def _thumbnail(path: str) -> str:
 
     try:
         small = make_thumbnail(Path(path), PICTURE_SIDE)
-    except (OSError, ValueError, SyntaxError):
+    except PhotoError:
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(small.jpeg).decode()}"
 

@@ -22,9 +22,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,11 +31,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lensctl.errors import DataError, LibraryBusyError, ModelError, PhotoError
+from lensctl.library.pipeline import in_order
 from lensctl.lock import held_alone
-from lensctl.models.interface import Floats, IndexSide, Preprocessor
+from lensctl.models.interface import Floats, IndexSide
 from lensctl_training.batching import in_batches
 from lensctl_training.benchmarks.benchmark import ImageRef
 from lensctl_training.benchmarks.images import read_image
+from lensctl_training.json_lines import append_lines, read_lines
 
 PENDING, DONE, FAILED = 0, 1, 2
 DERIVE_ROWS = 4096
@@ -138,7 +138,7 @@ class GalleryStore:
         rows = _Rows(self, len(self.images), self.side.info.embedding_dim)
         pending = np.flatnonzero(rows.state == PENDING).tolist()
         progress(len(self.images) - len(pending))
-        read = _read_ahead(self.images, pending, self.side.preprocess, workers, 2 * batch_size)
+        read = in_order(pending, self._read, workers, 2 * batch_size)
         try:
             for batch in in_batches(read, batch_size):
                 good = [item for item in batch if isinstance(item, _Read)]
@@ -155,10 +155,16 @@ class GalleryStore:
         finally:
             rows.commit()
 
+    def _read(self, position: int) -> "_Read | _Unreadable":
+        try:
+            image, sha256 = read_image(self.images[position])
+        except PhotoError as error:
+            return _Unreadable(position, error.what)
+        return _Read(position, self.side.preprocess(image), sha256)
+
     def _record_failures(self, failed: "list[_Unreadable]") -> None:
-        with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as file:
-            for item in failed:
-                file.write(json.dumps({"image": item.position, "reason": item.reason}) + "\n")
+        rows = ({"image": item.position, "reason": item.reason} for item in failed)
+        append_lines(self.folder / "failures.jsonl", rows)
 
     def _refuse_not_finite(self, vectors: Floats, rows: list[int]) -> None:
         bad = ~np.isfinite(vectors).all(axis=1)
@@ -211,13 +217,12 @@ class GalleryStore:
         return self.array(name, (len(embeddings), width), "r")
 
     def _failures(self, failed: list[int]) -> dict[int, str]:
-        path = self.folder / "failures.jsonl"
-        reasons: dict[int, str] = {}
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                entry = json.loads(line)
-                reasons[entry["image"]] = entry["reason"]
-        return {position: reasons[position] for position in failed}
+        reasons = dict.fromkeys(failed, "the reason was lost")
+        for entry in read_lines(self.folder / "failures.jsonl"):
+            match entry:
+                case {"image": int(position), "reason": str(reason)} if position in reasons:
+                    reasons[position] = reason
+        return reasons
 
     def array(self, name: str, shape: tuple[int, ...], mode: Literal["r", "r+"]) -> np.memmap:
         """One of the folder's arrays, memory-mapped. Raises DataError where it is damaged."""
@@ -315,32 +320,3 @@ class _Read:
 class _Unreadable:
     position: int
     reason: str
-
-
-def _read_ahead(
-    images: Sequence[ImageRef],
-    positions: Sequence[int],
-    preprocess: Preprocessor,
-    workers: int,
-    ahead: int,
-) -> Iterator[_Read | _Unreadable]:
-    """Read and preprocess in threads, in order, at most `ahead` images before they are used."""
-
-    def read(position: int) -> _Read | _Unreadable:
-        try:
-            image, sha256 = read_image(images[position])
-        except PhotoError as error:
-            return _Unreadable(position, error.what)
-        return _Read(position, preprocess(image), sha256)
-
-    waiting: deque[Future[_Read | _Unreadable]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for position in positions:
-                waiting.append(pool.submit(read, position))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

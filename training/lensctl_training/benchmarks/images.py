@@ -8,7 +8,7 @@ turns them upright, is not used here.
 import hashlib
 from io import BytesIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lensctl.errors import PhotoError
 from lensctl_training.benchmarks.benchmark import Box, ImageRef
@@ -30,6 +30,8 @@ def read_image(ref: ImageRef) -> tuple[Image.Image, bytes]:
             image = opened.convert("RGB")
         if ref.box is not None:
             image = pad_to_square(_crop(image, ref.box))
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{ref.path.name}: no image of a known format") from error
     except (
         OSError,
         ValueError,
