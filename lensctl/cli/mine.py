@@ -7,12 +7,10 @@ import typer
 
 from lensctl.cli.options import read_path
 from lensctl.errors import UsageError
+from lensctl_training.mining import STAGES
 
 if TYPE_CHECKING:
     from lensctl_training.mining.funnel import Funnel
-
-STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
-
 
 Inputs = Annotated[
     list[str],
@@ -167,7 +165,7 @@ def mine(
 def _split(inputs: list[str]) -> tuple[str, list[Path]]:
     """(stage or "", inputs). A folder that is called like a stage is given as ./pages."""
     stage = inputs[0] if inputs[0] in STAGES else ""
-    places = [Path(each) for each in (inputs[1:] if stage else inputs)]
+    places = [read_path(each) for each in (inputs[1:] if stage else inputs)]
     if stage in ("", "pages") and not places:
         raise UsageError("mine what?", next_step="lensctl mine FOLDER --out DIR")
     if stage not in ("", "pages") and places:

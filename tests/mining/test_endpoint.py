@@ -346,6 +346,23 @@ def test_a_captioner_is_never_downloaded(named: str, tmp_path: Path) -> None:
     assert "PATH" in caught.value.next_step
 
 
+@pytest.mark.usefixtures("stub")
+def test_what_is_captioned_needs_no_captioner(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "coca.pt"
+    weights.touch()
+    monkeypatch.setattr(captioner, "find_spec", lambda name: object())
+    monkeypatch.setattr(captioner.CocaCaptioner, "caption", lambda self, images, funnel: {})
+    config = MineConfig(captioner=f"open_clip:coca_ViT-L-14/{weights}")
+    one = run_pipeline([handbook], tmp_path / "out", config, InProcess())
+    weights.unlink()
+    assert run_pipeline([handbook], tmp_path / "out", config, InProcess()) == one
+    (handbook / "mosaic.html").unlink()
+    with pytest.raises(ModelError, match="no weights file"):
+        run_pipeline([handbook], tmp_path / "out", config, InProcess())
+
+
 @pytest.mark.parametrize("named", ["open_clip:", "open_clip:coca", "open_clip:hf-hub:a/b"])
 def test_a_captioner_has_a_model_and_a_file(named: str) -> None:
     with pytest.raises(UsageError, match="MODEL/WEIGHTS_FILE"):

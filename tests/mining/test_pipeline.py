@@ -1,19 +1,24 @@
 """From a folder to shards: balanced funnels, resuming, lost workers, splits."""
 
 import dataclasses
+import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
+from typer.testing import CliRunner
 
-from lensctl.cli.mine import STAGES
+from lensctl.cli.commands import app
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
+from lensctl_training.mining import STAGES, pipeline
 from lensctl_training.mining import config as settings
-from lensctl_training.mining import pipeline
 from lensctl_training.mining.config import MineConfig, PageLimits, load_config
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
 from lensctl_training.mining.funnel import Funnel
@@ -36,8 +41,8 @@ def content(out: Path) -> list[tuple[str, str, bytes, bytes]]:
     return [(t.key, t.instruction, t.query, t.target) for t in read_triplets(out)]
 
 
-def test_the_command_line_knows_every_stage() -> None:
-    assert STAGES == pipeline.STAGES
+def test_every_stage_can_be_run() -> None:
+    assert (*pipeline._stages(), "write") == STAGES
 
 
 @pytest.mark.usefixtures("stub")
@@ -189,6 +194,26 @@ def test_nothing_outside_the_folder_is_read_or_written(handbook: Path, tmp_path:
     assert not (tmp_path / "passwd").exists()
 
 
+def test_the_same_image_may_be_stored_many_times_at_once(tmp_path: Path) -> None:
+    """Fetching stores from threads; mirrors and pages share images."""
+    work, data = Workspace(tmp_path), bytes(2**20)
+    together = Barrier(8)
+
+    def store(number: int) -> set[str]:
+        found = set()
+        for turn in range(20):
+            together.wait(timeout=30)
+            found.add(work.store_image(data + bytes([turn])))
+        return found
+
+    with ThreadPoolExecutor(8) as threads:
+        stored = list(threads.map(store, range(8)))
+    assert all(each == stored[0] for each in stored)
+    kept = [path for path in (tmp_path / "work" / "images").rglob("*") if path.is_file()]
+    assert {path.name for path in kept} == stored[0]
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in kept)
+
+
 def test_a_part_that_was_never_put_in_place_is_none(tmp_path: Path) -> None:
     """A run may be killed between the last file of a part and its renaming."""
     work = Workspace(tmp_path)
@@ -209,6 +234,35 @@ def test_wrong_inputs_are_explained(tmp_path: Path) -> None:
         run_pipeline([], tmp_path / "out", SMALL, InProcess(), "pairs")
     with pytest.raises(UsageError, match="no engine"):
         open_engine("spark")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("crawl.paths", b"caf\xe9.warc\n"),
+        ("crawl.paths.gz", gzip.compress(b"# none\n" * 999)[:-9]),
+        ("crawl.txt.gz", b"a.warc\n"),
+        ("crawl.txt.gz", gzip.compress(b"a.warc\n" * 999)[:12] + b"\xff" * 99),
+        ("crawl.paths", b"a\0b.warc\n"),
+        ("crawl.paths", b"a" * 9999 + b".warc\n"),
+    ],
+    ids=["no UTF-8", "cut", "not gzipped", "damaged", "NUL", "long name"],
+)
+def test_a_listing_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name) as caught:
+        run([tmp_path / name], tmp_path / "out")
+    assert caught.value.next_step
+
+
+def test_an_empty_path_is_not_this_folder(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(handbook)
+    for places in ([""], ["pages", ""], [str(handbook), ""]):
+        result = CliRunner().invoke(app, ["mine", *places, "--out", str(tmp_path / "out")])
+        assert isinstance(result.exception, UsageError)
+        assert "a path is empty" in str(result.exception)
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:

@@ -33,8 +33,7 @@ def run_annotate(workspace: Workspace, config: MineConfig, part: Part, out: Path
     model's name (`annotator.json`), which the later stages hand on.
     """
     funnel = Funnel()
-    source = workspace.part_folder("groups", part.inputs[0])
-    groups = [Group.from_json(row) for row in read_rows(source / ROWS)]
+    groups = list(groups_in(workspace.part_folder("groups", part.inputs[0])))
     images = list(dict.fromkeys(p.sha256 for group in groups for p in group.pictures))
     funnel.enter("images", len(images))
     vectors, labels = _look_at(images, workspace, config)
@@ -149,6 +148,6 @@ def _open(model: str):  # type: ignore[no-untyped-def]
     return open_model(model)
 
 
-def annotated_groups(folder: Path) -> Iterator[Group]:
-    """The groups that `run_annotate` wrote."""
+def groups_in(folder: Path) -> Iterator[Group]:
+    """The groups in a part of *groups* or *annotate*."""
     return (Group.from_json(row) for row in read_rows(folder / ROWS))

@@ -10,7 +10,7 @@ from lensctl.models.interface import Floats
 from lensctl_training.mining.annotate import (
     IMAGE_VECTORS,
     TEXT_VECTORS,
-    annotated_groups,
+    groups_in,
     hand_on_annotator,
 )
 from lensctl_training.mining.config import MineConfig, PairLimits
@@ -33,7 +33,7 @@ def run_pairs(workspace: Workspace, config: MineConfig, part: Part, out: Path) -
     texts = np.load(source / TEXT_VECTORS, mmap_mode="r")
     chosen = [
         pair
-        for group in annotated_groups(source)
+        for group in groups_in(source)
         for pair in _pairs_of(group, vectors, texts, config.pairs, funnel)
     ]
     kept = _balanced(chosen, config.pairs, funnel)

@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lensctl.errors import DataError
+from lensctl_training.mining import STAGES
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.engine import Engine
 from lensctl_training.mining.funnel import Funnel, total
@@ -18,7 +19,6 @@ from lensctl_training.mining.image_table import build_table
 from lensctl_training.mining.sources import find_parts
 from lensctl_training.mining.workspace import Part, Workspace, digest, stale_parts
 
-STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
 Run = Callable[[Workspace, MineConfig, Part, Path], Funnel]
 
 
@@ -121,7 +121,7 @@ def _run_all(
     from lensctl_training.mining.captioner import check_captioner
     from lensctl_training.mining.write import write_shards
 
-    if only in ("", "annotate"):
+    if only in ("", "annotate") and not _is_annotated(workspace, config):
         check_captioner(config)
     for name in (only,) if only else STAGES:
         if name == "write":
@@ -205,6 +205,14 @@ def _site_parts(workspace: Workspace, config: MineConfig) -> list[Part]:
     ]
 
 
+def _is_annotated(workspace: Workspace, config: MineConfig) -> bool:
+    """Whether nothing is left to annotate in what the last run made of the pages."""
+    if not workspace.parts("groups"):
+        return False
+    keys = _keys("annotate", _parts("annotate", workspace, config), config)
+    return not any(stale_parts(workspace, "annotate", keys))
+
+
 def _made(workspace: Workspace, stage: str) -> list[str]:
     parts = workspace.parts(stage)
     if not parts:
@@ -219,9 +227,7 @@ def run_stage(
     name: str, parts: Sequence[Part], workspace: Workspace, config: MineConfig, engine: Engine
 ) -> Funnel:
     """Make the parts that are missing or stale; returns the funnel of them all."""
-    stage = _stages()[name]
-    keys = {part.name: digest(name, stage.version, repr(stage.settings(config)), part.fingerprint)
-            for part in parts}  # fmt: skip
+    keys = _keys(name, parts, config)
     workspace.remove_leftovers(name, set(keys))
     stale = set(stale_parts(workspace, name, keys))
     todo = [part for part in parts if part.name in stale]
@@ -234,6 +240,13 @@ def run_stage(
         for _ in made:
             progress.update()
     return total(_funnels(workspace, name, keys))
+
+
+def _keys(name: str, parts: Sequence[Part], config: MineConfig) -> dict[str, str]:
+    """The key under which each part has to be made."""
+    stage = _stages()[name]
+    settings = repr(stage.settings(config))
+    return {part.name: digest(name, stage.version, settings, part.fingerprint) for part in parts}
 
 
 def _funnels(workspace: Workspace, stage: str, parts: Iterable[str]) -> Iterable[Funnel]:

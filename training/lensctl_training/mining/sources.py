@@ -3,6 +3,7 @@
 import gzip
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,22 +69,40 @@ def _warc_part(path: Path) -> Part:
 
 def _listed(listing: Path) -> Iterator[Path]:
     """The WARC files a listing names, one a line, relative to the listing."""
+    for number, line in enumerate(_lines(listing)):
+        if number >= _MOST_LISTED:
+            raise DataError(f"{listing} lists more than {_MOST_LISTED} files")
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
+        path = listing.parent / name
+        if not _is_file(path) or not path.name.lower().endswith(_WARCS):
+            raise DataError(
+                f"{listing}, line {number + 1}: no WARC file {name[:200]}",
+                why="a listing names files on this machine, relative to itself",
+                next_step="download the WARC files first, for example with `aws s3 cp`",
+            )
+        yield path
+
+
+def _lines(listing: Path) -> Iterator[str]:
     opener = gzip.open if listing.name.endswith(".gz") else open
-    with opener(listing, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines):
-            if number >= _MOST_LISTED:
-                raise DataError(f"{listing} lists more than {_MOST_LISTED} files")
-            name = line.strip()
-            if not name or name.startswith("#"):
-                continue
-            path = listing.parent / name
-            if not path.is_file() or not path.name.lower().endswith(_WARCS):
-                raise DataError(
-                    f"{listing}, line {number + 1}: no WARC file {name}",
-                    why="a listing names files on this machine, relative to itself",
-                    next_step="download the WARC files first, for example with `aws s3 cp`",
-                )
-            yield path
+    try:
+        with opener(listing, "rt", encoding="utf-8") as lines:
+            yield from lines
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"{listing} is no listing of WARC files",
+            why=str(error),
+            next_step="give UTF-8 text with the name of a file in each line, plain or gzipped",
+        ) from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the system takes
+        return False
 
 
 def _folder_parts(root: Path, config: MineConfig) -> Iterator[Part]:
