@@ -269,7 +269,15 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[pairs]\nper_page = 3\n[write]\nval_share = 0\n")
     assert load_config(path).pairs.per_page == 3
-    for wrong in ("[pairs]\nper_pages = 3", "[pairs]\nper_page = 'x'", "pairs = 1", "a = ]"):
+    for wrong in (
+        "[pairs]\nper_pages = 3",
+        "[pairs]\nper_page = 'x'",
+        "pairs = 1",
+        "a = ]",
+        f"pairs.label_share = 1{'0' * 400}",
+        f"pairs.per_page = 1{'0' * 9999}",
+        f"a = {'[' * 9999}",
+    ):
         path.write_text(wrong)
         with pytest.raises(UsageError):
             load_config(path)

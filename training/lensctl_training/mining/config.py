@@ -236,7 +236,7 @@ def load_config(path: Path | None, overrides: dict[str, Any] | None = None) -> M
     if path is not None:
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"cannot read the settings in {path}", why=str(error)) from error
     return _build(MineConfig, _merge(data, overrides or {}), "")
 
@@ -288,7 +288,10 @@ def _checked(name: str, value: Any, default: Any) -> Any:
             raise UsageError(f"mining setting {name} is {value!r}, not a list of texts")
         return tuple(value)
     if isinstance(default, float) and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise UsageError(f"mining setting {name} is larger than any number here") from error
     if type(value) is not type(default):
         raise UsageError(f"mining setting {name} is {value!r}, not a {type(default).__name__}")
     return value

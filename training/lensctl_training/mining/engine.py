@@ -20,9 +20,17 @@ _LOST_WORKERS = 5
 
 
 class Engine(Protocol):
-    """Runs a picklable function on parts, in any order; yields a part's name when it is done."""
+    """Runs a picklable function on parts."""
 
-    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]: ...
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
+        """Do all parts, in any order; yields the name of each that is done.
+
+        Closing it early begins no more. What `work` raises ends it.
+
+        Raises:
+            DataError: workers keep dying.
+        """
+        ...
 
 
 class InProcess:

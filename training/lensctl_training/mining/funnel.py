@@ -21,16 +21,20 @@ class Funnel:
     """Further sums that are no part of the balance: tokens, bytes, cache hits."""
 
     def enter(self, unit: str, count: int = 1) -> None:
+        """Count what a stage takes in."""
         self.entered[unit] += count
 
     def leave(self, unit: str, count: int = 1) -> None:
+        """Count what a stage hands on."""
         self.left[unit] += count
 
     def reject(self, unit: str, reason: str, count: int = 1) -> None:
+        """Count what is turned away; a reason that met none is not listed."""
         if count:
             self.rejected.setdefault(unit, Counter())[reason] += count
 
     def add(self, other: Self) -> None:
+        """Take in the counts of another part of the same stage."""
         self.entered.update(other.entered)
         self.left.update(other.left)
         self.facts.update(other.facts)
@@ -43,6 +47,7 @@ class Funnel:
         return self.entered[unit] - self.left[unit] - turned_away
 
     def as_json(self) -> dict[str, Any]:
+        """As funnel.json has it; reasons by how often they were met."""
         return {
             "in": dict(sorted(self.entered.items())),
             "out": dict(sorted(self.left.items())),
@@ -55,6 +60,7 @@ class Funnel:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
+        """Inverse of `as_json`. Raises KeyError where something is missing."""
         return cls(
             entered=Counter(data["in"]),
             left=Counter(data["out"]),

@@ -11,6 +11,7 @@ from lensctl_training.mining.workspace import Workspace
 
 
 def table_path(workspace: Workspace) -> Path:
+    """Where the table lies once `build_table` has run."""
     return workspace.folder / "images.sqlite"
 
 

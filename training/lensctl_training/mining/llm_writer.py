@@ -41,6 +41,7 @@ def write_by_model(
 
 
 def endpoint_settings(settings: InstructSettings) -> EndpointSettings:
+    """How the writer's endpoint is asked."""
     return EndpointSettings(
         address=settings.endpoint,
         model=settings.model,

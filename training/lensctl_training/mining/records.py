@@ -78,6 +78,7 @@ class Page:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
+        """A row that `read_rows` read. Raises TypeError or KeyError where its fields are others."""
         mentions = tuple(_mention(each) for each in row["mentions"])
         return cls(**{**row, "mentions": mentions})
 
@@ -94,6 +95,7 @@ class Group:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
+        """A row that `read_rows` read. Raises TypeError or KeyError where its fields are others."""
         pictures = tuple(_picture(each) for each in row["pictures"])
         return cls(**{**row, "pictures": pictures})
 
@@ -113,6 +115,7 @@ class Pair:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
+        """A row that `read_rows` read. Raises TypeError or KeyError where its fields are others."""
         ends = {"query": _picture(row["query"]), "target": _picture(row["target"])}
         return cls(**{**row, **ends})
 
@@ -133,6 +136,7 @@ class Instructed:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Self:
+        """A row that `read_rows` read. Raises TypeError or KeyError where its fields are others."""
         return cls(**{**row, "pair": Pair.from_json(row["pair"])})
 
 

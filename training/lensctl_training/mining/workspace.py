@@ -76,6 +76,7 @@ class Workspace:
         return held_alone(self.folder / "run.lock", busy, elsewhere=elsewhere)
 
     def part_folder(self, stage: str, part: str) -> Path:
+        """Where a part's results lie, or will."""
         return self.folder / stage / part
 
     def done_key(self, stage: str, part: str) -> str | None:
@@ -173,6 +174,7 @@ class Workspace:
         return sha256
 
     def image_path(self, sha256: str) -> Path:
+        """Where the image file of that content lies, or will."""
         return self.folder / "images" / sha256[:2] / sha256
 
     def _done(self, stage: str, part: str) -> dict[str, Any] | None:
