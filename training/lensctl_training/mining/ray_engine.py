@@ -25,7 +25,7 @@ class RayEngine:
             raise DependencyError(
                 "the Ray engine needs Ray",
                 why=str(error),
-                next_step='install it with `pip install "lensctl[ray]"`',
+                next_step="pip install 'ray[data]'",
             ) from error
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         self._workers = workers
