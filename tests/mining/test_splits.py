@@ -53,6 +53,14 @@ def test_a_single_site_is_trained_on_whatever_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stub")
+def test_the_share_leaves_mirrors_to_train_on(handbook: Path, tmp_path: Path) -> None:
+    inputs = [handbook, make_handbook(tmp_path / "pages")]
+    funnel = run(inputs, tmp_path / "out")
+    assert sites(tmp_path / "out") == {LOW, "handbook.invalid"}
+    assert funnel.rejected == {}
+
+
+@pytest.mark.usefixtures("stub")
 @pytest.mark.parametrize(
     ("named", "said"),
     [("handbook.invalid", "there is nothing to train on"), ("elsewhere.org", "val is empty")],

@@ -30,22 +30,27 @@ def divide(rows: Sequence[Instructed], config: MineConfig, funnel: Funnel) -> li
     """(place in `rows`, "train" or "val") of all rows that are to be written, in order.
 
     What would train on an image of val, or on a near duplicate of one, is left out and counted:
-    mirrors show the same pictures under other names.
+    mirrors show the same pictures under other names. Where that is all, the share takes nothing.
     """
-    held_out = val_sites({row.pair.site for row in rows}, config.write)
+    splits = _splits(rows, val_sites({row.pair.site for row in rows}, config.write), config)
+    if "train" not in splits:
+        splits = _splits(rows, {*config.write.val_sites}, config)
+    funnel.enter("triplets", len(rows))
+    funnel.reject("triplets", SHARED, splits.count(""))
+    return [(place, split) for place, split in enumerate(splits) if split]
+
+
+def _splits(rows: Sequence[Instructed], held_out: set[str], config: MineConfig) -> list[str]:
+    """ "val" for the rows of some sites; for others "train", or "" where they show its images."""
     is_val = [row.pair.site in held_out for row in rows]
     seen = _Seen(
         [p for row, val in zip(rows, is_val, strict=True) if val for p in _pictures(row)],
         config.groups.hash_distance,
     )
-    divided = []
-    for place, (row, val) in enumerate(zip(rows, is_val, strict=True)):
-        funnel.enter("triplets")
-        if not val and any(seen.holds(picture) for picture in _pictures(row)):
-            funnel.reject("triplets", SHARED)
-        else:
-            divided.append((place, "val" if val else "train"))
-    return divided
+    return [
+        "val" if val else "" if any(map(seen.holds, _pictures(row))) else "train"
+        for row, val in zip(rows, is_val, strict=True)
+    ]
 
 
 def _pictures(row: Instructed) -> tuple[Picture, Picture]:
