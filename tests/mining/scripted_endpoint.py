@@ -74,17 +74,17 @@ def running(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @contextmanager
-def drip(body: bytes, every_s: float) -> Iterator[str]:
-    """A server that gives a 200 at once and its body a byte at a time; yields its address."""
+def drip(body: bytes, every_s: float, *, headers: bool = False) -> Iterator[str]:
+    """A server that gives its body a byte at a time, or the headers already; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.end_headers()
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
+            slow = b"HTTP/1.1 200 OK\r\nX-Slow: " + b"a" * len(body) if headers else body
             with contextlib.suppress(OSError):
-                for byte in body:
+                self.wfile.write(b"" if headers else head)
+                for byte in slow:
                     self.wfile.write(bytes([byte]))
                     time.sleep(every_s)
 

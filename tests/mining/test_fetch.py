@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lensctl_training.mining import fetch
@@ -223,15 +225,28 @@ def test_an_address_that_cannot_be_asked_is_refused_alone(
     assert run(tmp_path, address, ("1",)).left["addresses"] == 1
 
 
-def test_an_image_that_drips_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("headers", [False, True], ids=["body", "headers"])
+def test_an_answer_that_drips_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: bool
 ) -> None:
     monkeypatch.setattr(fetch, "_LONGEST_ANSWER", 1)
-    with drip(bytes(200), every_s=0.1) as address:
+    with drip(bytes(200), every_s=0.1, headers=headers) as address:
         started = time.monotonic()
         funnel = run(tmp_path, address, ("1",), timeout_s=0.5, tries=1)
         assert time.monotonic() - started < 10
     assert funnel.rejected["addresses"] == {"robots.txt cannot be read": 1}
+
+
+def test_stopping_hangs_up(tmp_path: Path) -> None:
+    """Within the time that an answer may take."""
+    with drip(bytes(200), every_s=0.1, headers=True) as address, httpx.Client() as client:
+        settings = FetchSettings(allow_private=True, tries=3)
+        fetcher = fetch._Fetcher(client, settings, most=999)
+        stop = threading.Timer(1.0, fetcher.stop)
+        stop.start()
+        started = time.monotonic()
+        assert list(fetcher.visit({address: f"{address}/1.png"}, lambda data: "")) == []
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a process group")

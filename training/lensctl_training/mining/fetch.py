@@ -5,6 +5,7 @@ redirect leads to. Addresses that lead to private networks are refused before co
 once connected, so that a page cannot make us talk to the machine's own neighbourhood.
 """
 
+import contextlib
 import ipaddress
 import json
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -156,7 +158,7 @@ def _fetch_round(
     try:
         list(threads.map(visit, by_host.values()))
     except BaseException:
-        fetcher.stop.set()  # Ctrl-C: the threads end with the request that they are at
+        fetcher.stop()  # Ctrl-C: the threads give up what they are at
         raise
     finally:
         threads.shutdown(cancel_futures=True)
@@ -175,14 +177,30 @@ class _Reply:
 
 
 class _Fetcher:
-    """Asks hosts, each from one thread at a time. Once `stop` is set it begins nothing more."""
+    """Asks hosts, each from one thread at a time."""
 
     def __init__(self, client: httpx.Client, settings: FetchSettings, most: int) -> None:
         self._client = client
         self._settings = settings
         self._most = most
         self._rules: dict[str, Protego | RefusedError] = {}
-        self.stop = threading.Event()
+        self._streams: dict[str, Any] = {}
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Give up the requests that are under way, and begin no more."""
+        self._stopped.set()
+        for host in list(self._streams):
+            self._hang_up(host)
+
+    def _hang_up(self, host: str) -> None:
+        """End what a host is sending. httpx bounds a single wait, not an answer that drips."""
+        stream = self._streams.get(host)
+        if stream is None:
+            return
+        with contextlib.suppress(OSError):
+            # Not the method of a TLS socket, which would leave its reader without a session.
+            socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
     def visit(
         self, urls: Mapping[str, str], store: Callable[[bytes], str]
@@ -202,13 +220,13 @@ class _Fetcher:
                 robots = self._robots(place)
                 if not robots.can_fetch(place, AGENT):
                     raise RefusedError("robots.txt forbids it")
-                if self.stop.wait(self._delay(robots)):
+                if self._stopped.wait(self._delay(robots)):
                     return
                 reply = self._image(place)
                 moved = f"{_MOVED}:{reply.location}"
                 yield url, moved if reply.location else f"sha256:{store(reply.body)}"
             except RefusedError as error:
-                if self.stop.is_set():
+                if self._stopped.is_set():
                     return  # a request that was given up says nothing of its host
                 yield url, str(error)
 
@@ -262,7 +280,9 @@ class _Fetcher:
         """An answer with up to `most` + 1 bytes, with retries."""
         reply = _Reply()
         for tried in range(self._settings.tries):
-            if tried and self.stop.wait(min(max(2.0 ** (tried - 1), reply.wait), _LONGEST_DELAY_S)):
+            if tried and self._stopped.wait(
+                min(max(2.0 ** (tried - 1), reply.wait), _LONGEST_DELAY_S)
+            ):
                 break
             try:
                 reply = self._ask(url, most)
@@ -276,9 +296,8 @@ class _Fetcher:
 
     def _ask(self, url: str, most: int) -> _Reply:
         self._check_address(url)
-        deadline = time.monotonic() + _LONGEST_ANSWER * self._settings.timeout_s
         try:
-            with self._client.stream("GET", url, follow_redirects=False) as response:
+            with self._open(url) as response:
                 self._check_peer(response)
                 location = ""
                 if response.is_redirect:
@@ -288,22 +307,35 @@ class _Fetcher:
                 return _Reply(
                     response.status_code,
                     response.headers.get("Content-Type", "").partition(";")[0].lower(),
-                    b"" if location else self._read(response, most + 1, deadline),
+                    b"" if location else _read(response, most + 1),
                     retry_after(response),
                     location,
                 )
         except httpx.InvalidURL as error:
             raise RefusedError("malformed address") from error
 
-    def _read(self, response: httpx.Response, most: int, deadline: float) -> bytes:
-        pieces = bytearray()
-        for chunk in response.iter_bytes():
-            pieces += chunk
-            if len(pieces) >= most:
-                break
-            if self.stop.is_set() or time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the answer comes in too slowly")
-        return bytes(pieces[:most])
+    @contextlib.contextmanager
+    def _open(self, url: str) -> Iterator[httpx.Response]:
+        """A response that ends in time, however slowly it comes in. Raises httpx.HTTPError."""
+        host = urlsplit(url).netloc
+
+        def note(event: str, facts: Mapping[str, Any]) -> None:
+            if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+                self._streams[host] = facts["return_value"]
+
+        seconds = _LONGEST_ANSWER * self._settings.timeout_s
+        deadline = time.monotonic() + seconds
+        too_late = threading.Timer(seconds, self._hang_up, [host])
+        too_late.start()
+        try:
+            with self._client.stream(
+                "GET", url, follow_redirects=False, extensions={"trace": note}
+            ) as response:
+                yield response
+        finally:
+            too_late.cancel()
+        if self._stopped.is_set() or time.monotonic() >= deadline:
+            raise httpx.ReadTimeout("given up")  # what was cut off may look whole
 
     def _check_address(self, url: str) -> None:
         """Refuse a host any of whose addresses is not a public one."""
@@ -331,3 +363,12 @@ def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_global and not found.is_multicast
+
+
+def _read(response: httpx.Response, most: int) -> bytes:
+    pieces = bytearray()
+    for chunk in response.iter_bytes():
+        pieces += chunk
+        if len(pieces) >= most:
+            break
+    return bytes(pieces[:most])
