@@ -7,10 +7,12 @@ import typer
 
 from lensctl.cli.options import read_path
 from lensctl.errors import UsageError
-from lensctl_training.mining import STAGES
 
 if TYPE_CHECKING:
     from lensctl_training.mining.funnel import Funnel
+
+STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
+"""Those of the pipeline, which help does not load; a test compares them."""
 
 Inputs = Annotated[
     list[str],

@@ -15,10 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lensctl.cli.commands import app
+from lensctl.cli.mine import STAGES
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
-from lensctl_training.mining import STAGES, pipeline
 from lensctl_training.mining import config as settings
+from lensctl_training.mining import pipeline
 from lensctl_training.mining.config import MineConfig, PageLimits, load_config
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
 from lensctl_training.mining.funnel import Funnel
@@ -41,7 +42,7 @@ def content(out: Path) -> list[tuple[str, str, bytes, bytes]]:
     return [(t.key, t.instruction, t.query, t.target) for t in read_triplets(out)]
 
 
-def test_every_stage_can_be_run() -> None:
+def test_the_command_line_knows_every_stage() -> None:
     assert (*pipeline._stages(), "write") == STAGES
 
 

@@ -11,6 +11,3 @@ write     splits, shards, report, datasheet
 `pipeline` describes it once; `engine` and `ray_engine` run it; `workspace` keeps what is made;
 `funnel` counts. docs/mining.md is the guide.
 """
-
-STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
-"""In order; *fetch* is a part of *pages*. Here, as the command line's help needs nothing else."""

@@ -11,7 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from lensctl.errors import DataError
-from lensctl_training.mining import STAGES
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.engine import Engine
 from lensctl_training.mining.funnel import Funnel, total
@@ -123,7 +122,7 @@ def _run_all(
 
     if only in ("", "annotate") and not _is_annotated(workspace, config):
         check_captioner(config)
-    for name in (only,) if only else STAGES:
+    for name in (only,) if only else (*_stages(), "write"):
         if name == "write":
             _made(workspace, "instruct")
             # What an older version annotated names no model; where *annotate* was looked at in
