@@ -196,7 +196,7 @@ def test_a_redirect_asks_the_other_host_by_its_rules(
     assert funnel.left["addresses"] == 3
     assert funnel.rejected["addresses"] == {"robots.txt forbids it": 1}
     there = [path for name, path in state.hosts if name == "localhost"]
-    assert there == ["/robots.txt", "/1.png", "/away/2.png", "/2.png"]
+    assert there == ["/robots.txt", "/1.png", "/away/2.png", "/robots.txt", "/2.png"]
 
 
 def test_a_redirect_on_the_same_host_asks_its_rules(host: tuple[Host, str], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+from weakref import WeakValueDictionary
 
 import httpx
 from protego import Protego
@@ -183,8 +184,8 @@ class _Fetcher:
         self._client = client
         self._settings = settings
         self._most = most
-        self._rules: dict[str, Protego | RefusedError] = {}
-        self._streams: dict[str, Any] = {}
+        # The client keeps a connection as long as it may be used again.
+        self._streams: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -215,9 +216,10 @@ class _Fetcher:
             The address on the page and "sha256:" with the hash, "moved:" with an address, or the
             reason why there is nothing.
         """
+        known: dict[str, Protego | RefusedError] = {}
         for url, place in urls.items():
             try:
-                robots = self._robots(place)
+                robots = self._robots(place, known)
                 if not robots.can_fetch(place, AGENT):
                     raise RefusedError("robots.txt forbids it")
                 if self._stopped.wait(self._delay(robots)):
@@ -234,16 +236,16 @@ class _Fetcher:
         asked_for = min(float(robots.crawl_delay(AGENT) or 0), _LONGEST_DELAY_S)
         return max(60.0 / self._settings.requests_per_host_per_minute, asked_for)
 
-    def _robots(self, url: str) -> Protego:
-        """The rules for an address, asked for once. Raises RefusedError."""
+    def _robots(self, url: str, known: dict[str, Protego | RefusedError]) -> Protego:
+        """The rules for an address, from those that are known or the host. Raises RefusedError."""
         parts = urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/robots.txt"
-        if place not in self._rules:
+        if place not in known:
             try:
-                self._rules[place] = self._read_robots(place)
+                known[place] = self._read_robots(place)
             except RefusedError as error:
-                self._rules[place] = error
-        rules = self._rules[place]
+                known[place] = error
+        rules = known[place]
         if isinstance(rules, RefusedError):
             raise rules
         return rules
