@@ -35,7 +35,9 @@ def model_for(library: "Library", name: str) -> "Model":
 def model_name(library: "Library", name: str) -> str:
     """The model's name, or the absolute path of its folder where it was given as one."""
     if name:
-        folder = Path(name).expanduser()
+        from lensctl.models.home import expanded
+
+        folder = expanded(name)
         # A folder that happens to be called like the embedded model must not stand in for it.
         is_folder = os.sep in name or (name != DEFAULT_MODEL and (folder / "config.json").is_file())
         return str(folder.resolve()) if is_folder else name

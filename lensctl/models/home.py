@@ -15,15 +15,25 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 def models_home() -> Path:
     """`LENSCTL_MODELS`, or the folder `models` in the user's data folder. It may not exist yet."""
     if place := os.environ.get("LENSCTL_MODELS"):
-        return Path(place).expanduser()
+        return expanded(place)
     from platformdirs import user_data_path
 
     return user_data_path("lensctl") / "models"
 
 
+def expanded(path: str) -> Path:
+    """A path with the home folder for ~, as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises where there is no such user)
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a model may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def model_path(name: str) -> Path:
     """The folder of a named model, present or not. Raises UsageError for an impossible name."""
-    if not _NAME.fullmatch(name):
+    if not is_model_name(name):
         raise UsageError(
             f"{name!r} cannot be the name of a model",
             why="a name is 1 to 64 small letters, digits, dots, dashes or underscores",

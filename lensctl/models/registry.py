@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lensctl.errors import LensctlError, ModelError
 from lensctl.models.folder import CONFIG, open_folder
-from lensctl.models.home import EMBEDDED, model_path, models_home
+from lensctl.models.home import EMBEDDED, expanded, model_path, models_home
 from lensctl.models.interface import Model, ModelInfo
 from lensctl.models.named import NAMED
 
@@ -38,7 +38,7 @@ def open_model(name_or_path: str) -> Model:
     """
     if name_or_path == EMBEDDED:
         return _open_embedded()
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if path.parent != Path() or (path / CONFIG).is_file():
         return open_folder(path)
     folder = model_path(name_or_path)

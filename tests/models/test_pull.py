@@ -257,7 +257,7 @@ def test_pull_converts(server: tuple[str, Behaviour], models_home: Path, tmp_pat
     assert folder.path == models_home / "mine"
     assert open_model("mine").info == folder.info
     assert folder.info.source == f"{url}, sha256 {hashlib.sha256(does.body).hexdigest()}"
-    assert not list((models_home / ".downloads").rglob("*.pkl"))
+    assert [path.name for path in models_home.iterdir()] == ["mine"]
     with pytest.raises(ModelError, match="already"):
         pull(url, name="mine")
 
@@ -314,6 +314,53 @@ def test_a_kept_download_is_of_its_address_alone(
     other = url.replace("/weights", "/other/weights")
     assert pull(other, name="mine", overwrite=True).info.source.startswith(other)
     assert does.requests[1][0] == "/other/weights.pkl"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x/..%2F..%2F..%2F..%2Fkeep.pkl",
+        "/%2e%2e",
+        "/..%2f..%2f..",
+        "/a%00b.pkl",
+        "/",
+        "/" + "%C3%A9" * 200 + ".pkl",
+    ],
+)
+def test_an_address_writes_nowhere_else(
+    path: str, server: tuple[str, Behaviour], models_home: Path, tmp_path: Path
+) -> None:
+    url, does = server
+    does.body = write_checkpoint(tmp_path / "w", random_arrays(SMALL)).read_bytes()
+    for place in (models_home, tmp_path):
+        place.mkdir(exist_ok=True)
+        (place / "keep.pkl").write_bytes(b"mine")
+    before = {one.name for one in tmp_path.iterdir()}
+    folder = pull(url.replace("/weights.pkl", path), name="mine")
+    assert open_model("mine").info == folder.info
+    assert {one.name for one in tmp_path.iterdir()} == before
+    assert all((place / "keep.pkl").read_bytes() == b"mine" for place in (models_home, tmp_path))
+
+
+def test_an_address_may_name_any_place_of_the_disk(
+    server: tuple[str, Behaviour], models_home: Path, tmp_path: Path
+) -> None:
+    url, does = server
+    does.body = write_checkpoint(tmp_path / "w", random_arrays(SMALL)).read_bytes()
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"mine")
+    pull(url.replace("/weights.pkl", "/" + str(photo).replace("/", "%2F")), name="mine")
+    assert photo.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1/x.pkl", "http:///x.pkl", "http://models.example:99999/x.pkl", "https://:80/x"],
+)
+def test_what_is_no_address_is_refused_at_once(url: str, models_home: Path) -> None:
+    with pytest.raises(UsageError, match="cannot download") as refusal:
+        pull(url, name="mine")
+    assert refusal.value.why and not models_home.exists()
 
 
 def test_no_model_takes_the_embedded_name(

@@ -4,19 +4,22 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.folder import ModelFolder
-from lensctl.models.home import models_home, new_model_path
+from lensctl.models.home import expanded, models_home, new_model_path
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from lensctl.net import Download, Progress, Retrying, download
 
 _HUB = "https://huggingface.co"
+_MOST_CHARACTERS = 50
+"""Of a file's name: in UTF-8, and with the endings of a download, no file system refuses these."""
 
 
 def pull(
@@ -54,19 +57,19 @@ def pull(
         )
     known = _known(what)
     if known is None and "://" not in what:
-        wanted = Conversion(Path(what).expanduser(), name=name, backbone=backbone)
+        wanted = Conversion(expanded(what), name=name, backbone=backbone)
         return convert(replace(wanted, overwrite=overwrite, sha256=sha256.lower()))
     url = _address(known.url if known else what)
-    file_name = unquote(Path(urlsplit(url).path).name) or "weights"
+    file_name = _file_name(url)
     model = name or (_model_name(what) if known else default_name(Path(file_name)))
-    if new_model_path(model).exists() and not overwrite:
+    if os.path.lexists(new_model_path(model)) and not overwrite:
         raise ModelError(
             f"the model {model!r} is here already",
             next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
         )
     # Another address may give another file the same name.
     place = hashlib.sha256(url.encode(errors="replace")).hexdigest()[:12]
-    target = models_home() / ".downloads" / model / place / file_name
+    target = models_home() / ".downloads" / model / place / file_name[-_MOST_CHARACTERS:]
     checksum = sha256.lower() or (known.sha256 if known else "")
     if not target.exists():
         download(Download(url, target, sha256=checksum), progress, retrying)
@@ -82,8 +85,17 @@ def pull(
         )
     )
     if not keep_download:
-        target.unlink()
+        _delete(target)
     return folder
+
+
+def _delete(target: Path) -> None:
+    """A download with its lock and, where nothing else lies there, the folders made for it."""
+    target.unlink()
+    target.with_name(f"{target.name}.lock").unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in list(target.parents)[:3]:
+            folder.rmdir()
 
 
 def _known(what: str) -> NamedModel | None:
@@ -139,13 +151,34 @@ def _model_name(what: str) -> str:
     return what.removeprefix("open_clip:").replace("/", "-").lower()
 
 
+def _file_name(url: str) -> str:
+    """The last part of an address as the name of a file: it leads to no other folder."""
+    # Escaped slashes are slashes, so they are read before the last part is taken.
+    name = PurePosixPath(unquote(urlsplit(url).path).replace("\0", "")).name
+    return "weights" if name in ("", "..") else name
+
+
 def _address(url: str) -> str:
     """With the hub's mirror that HF_ENDPOINT names, if any. Raises UsageError."""
-    if urlsplit(url).scheme not in ("http", "https"):
+    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if mirror and url.startswith(_HUB):
+        url = url.replace(_HUB, mirror, 1)
+    if why := _fault(url):
         raise UsageError(
             f"cannot download {url}",
-            why="only http and https addresses are supported",
+            why=why,
             next_step="give an https address, or the path of a file that you downloaded",
         )
-    mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
-    return url.replace(_HUB, mirror, 1) if mirror and url.startswith(_HUB) else url
+    return url
+
+
+def _fault(url: str) -> str:
+    """What is wrong with an address; empty where nothing is."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError as error:
+        return f"it is no address: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "only http and https addresses are supported"
+    return "" if parts.hostname else "it names no server"
