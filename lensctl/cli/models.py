@@ -1,6 +1,7 @@
 """`lensctl models`: list, info, convert, pull, remove."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -187,7 +188,7 @@ def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's n
             f"{name!r} is part of lensctl and cannot be removed", next_step="lensctl models list"
         )
     path = model_path(name)
-    if not path.is_dir():
+    if not os.path.lexists(path):
         raise ModelError(f"there is no model {name!r} here", next_step="lensctl models list")
     remove_folder(path)
     note(f"removed {path}")

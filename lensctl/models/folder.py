@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,8 @@ IMAGE = "image.onnx"
 INT8_IMAGE, INT8_TEXT = "image_int8.onnx", "text_int8.onnx"
 CARD = "README.md"
 _MAX_CONFIG = 2**20
+_MARK = ".lensctl-"
+"""In the names of hidden folders: theirs are removed where others' must not be."""
 
 
 @dataclass
@@ -160,7 +162,7 @@ def save_model_folder(
         overwrite: replace what is at `path`.
 
     Raises:
-        StorageError: `path` exists and `overwrite` is false.
+        StorageError: `path` exists and `overwrite` is false, or there is no room.
         ModelError: the query side does not agree with the module.
     """
     from lensctl.models.write import write_model
@@ -183,43 +185,85 @@ def save_model_folder(
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A hidden folder beside `path` that takes its name when the block ends without an error.
 
-    It is locked while it is made: what a killed process left of one is not, and is removed.
+    It is locked while it is made: what killed processes left of some is not, and is removed.
+
+    Raises:
+        StorageError: something is at `path`, at the end at the latest, and `overwrite` is false;
+            or what the block wrote found no room.
     """
-    if path.exists() and not overwrite:
-        raise StorageError(
-            f"{path} exists already",
-            next_step="choose another name, or remove it first: lensctl models remove NAME",
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    _remove_leftovers(path.parent, prefix)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    lock = os.open(folder, os.O_RDONLY)
+    if os.path.lexists(path) and not overwrite:
+        raise _taken(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-        folder.chmod(0o755)
-        if path.exists():
-            remove_folder(path)
-        folder.rename(path)
-    finally:
-        os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_leftovers(parent: Path, prefix: str) -> None:
-    """Delete hidden folders of this prefix that no process is making."""
-    for path in parent.iterdir():
-        if not path.name.startswith(prefix) or not path.is_dir():
-            continue
-        lock = os.open(path, os.O_RDONLY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_in(path.parent):
+            _remove_leftovers(path.parent)
+            folder = _hidden_folder(path)
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
-        except BlockingIOError:
-            continue
+            yield folder
+            folder.chmod(0o755)
+            with _alone_in(path.parent):
+                if os.path.lexists(path):
+                    if not overwrite:
+                        raise _taken(path)
+                    _discard(path)
+                folder.rename(path)
         finally:
             os.close(lock)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the model {path.name} to {path.parent}",
+            why=error.strerror or str(error),
+            next_step="check the disk space and the rights there, then run the command again",
+        ) from error
+
+
+@contextmanager
+def _alone_in(parent: Path) -> Iterator[None]:
+    """Folders get and lose names in `parent` one process at a time."""
+    lock = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _hidden_folder(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}{_MARK}", dir=path.parent))
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Delete hidden folders of ours that no process is making."""
+    for path in parent.glob(f".*{_MARK}*/"):
+        try:
+            lock = os.open(path, os.O_RDONLY)
+        except OSError:  # it is another user's
+            continue
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _discard(path: Path) -> None:
+    """Delete what has a model's name. A folder loses its name first, so that no half of a model
+    can be opened; of a link only the link goes."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    doomed = _hidden_folder(path)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _taken(path: Path) -> StorageError:
+    return StorageError(
+        f"{path} exists already",
+        next_step="choose another name, or remove it first: lensctl models remove NAME",
+    )
 
 
 def check_files(folder: ModelFolder) -> None:
@@ -236,11 +280,10 @@ def file_sha256(path: Path) -> str:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a model folder. It loses its name first, so that no half of a model can be opened."""
-    doomed = path.with_name(f".{path.name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed)
+    """Delete a model's folder, or the link or file in its place. Raises OSError."""
+    with _alone_in(path.parent):
+        _remove_leftovers(path.parent)
+        _discard(path)
 
 
 def info_to_dict(info: ModelInfo) -> dict[str, Any]:

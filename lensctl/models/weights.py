@@ -21,12 +21,15 @@ _TRAINING_ONLY = ("clip.logit_scale", "clip.logit_bias")
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """All parameters and persistent buffers, float32, on the CPU."""
+    """All parameters and persistent buffers, float32, on the CPU. Raises OSError."""
     state = {
         name: (tensor.float() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in module.state_dict().items()
     }
-    save_file(state, path, metadata={"format": "pt"})
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     path.chmod(0o644)
 
 

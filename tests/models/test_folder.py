@@ -1,8 +1,10 @@
 """Model folders: whole or not at all, fingerprints, damage, names."""
 
+import errno
 import fcntl
 import json
 import os
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from lensctl.cli.opening import model_name
 from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
+from lensctl.library.library import Library
 from lensctl.models.accelerator import multiplies_integers
+from lensctl.models.convert.pull import pull
 from lensctl.models.folder import (
     CONFIG,
     INT8_TEXT,
@@ -23,8 +28,10 @@ from lensctl.models.folder import (
     codes_of,
     new_folder,
     open_folder,
+    remove_folder,
     save_model_folder,
 )
+from lensctl.models.home import models_home
 from lensctl.models.index_side import TorchIndexSide, choose_device, choose_precision
 from lensctl.models.interface import ScoreCurve
 from lensctl.models.magiclens import MagicLens, MagicLensConfig
@@ -220,6 +227,17 @@ def test_names_and_paths(
         open_model(str(tmp_path / "nosuch"))
 
 
+def test_a_home_of_nobody_is_a_path_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = "~nosuchuser/model"
+    with pytest.raises(ModelError, match="cannot be used"):
+        open_model(nobody)
+    with pytest.raises(UsageError, match="there is no file"):
+        pull(nobody)
+    assert model_name(Library(Path("nosuch")), nobody).endswith("/" + nobody)
+    monkeypatch.setenv("LENSCTL_MODELS", nobody)
+    assert models_home() == Path(nobody)
+
+
 def test_a_damaged_model_is_listed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LENSCTL_MODELS", str(copy.parent))
     (copy / CONFIG).write_text("{}")
@@ -241,10 +259,10 @@ def test_devices_and_precisions() -> None:
             choose_device("cuda")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    left, in_use = tmp_path / ".mine.abcd", tmp_path / ".mine.efgh"
-    other = tmp_path / ".others.abcd"
-    for folder in (left, in_use, other):
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    left, in_use = tmp_path / ".mine.lensctl-abcd", tmp_path / ".mine.lensctl-efgh"
+    others = tmp_path / ".others.lensctl-abcd", tmp_path / ".others.settings"
+    for folder in (left, in_use, *others):
         folder.mkdir()
         (folder / "model.safetensors").touch()
     lock = os.open(in_use, os.O_RDONLY)
@@ -252,8 +270,67 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with new_folder(tmp_path / "mine") as folder:
         (folder / "config.json").touch()
     os.close(lock)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".mine.efgh",
-        ".others.abcd",
-        "mine",
-    ]
+    assert _names(tmp_path) == [".mine.lensctl-efgh", ".others.settings", "mine"]
+    remove_folder(tmp_path / "mine")
+    assert _names(tmp_path) == [".others.settings"]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_of_two_makers_of_one_name_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    with pytest.raises(StorageError, match="exists already"), new_folder(path) as late:
+        (late / "late").touch()
+        with new_folder(path) as early:
+            (early / "early").touch()
+    assert _names(path) == ["early"] and _names(tmp_path) == ["mine"]
+    with new_folder(path, overwrite=True) as late:
+        (late / "late").touch()
+        with new_folder(path, overwrite=True) as early:
+            (early / "second").touch()
+    assert _names(path) == ["late"] and _names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+def test_what_is_no_folder_is_replaced_and_removed(kind: str, tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    home.mkdir()
+    if kind == "link":
+        elsewhere.mkdir()
+        (elsewhere / "kept").touch()
+    path = home / "mine"
+
+    def occupy() -> None:
+        path.touch() if kind == "file" else path.symlink_to(elsewhere)
+
+    occupy()
+    with pytest.raises(StorageError, match="exists already"), new_folder(path):
+        pytest.fail("it is told before the work")
+    with new_folder(path, overwrite=True) as folder:
+        (folder / "new").touch()
+    assert _names(path) == ["new"] and _names(home) == ["mine"]
+    remove_folder(path)
+    occupy()
+    remove_folder(path)
+    assert _names(home) == []
+    assert kind != "link" or _names(elsewhere) == ["kept"]
+
+
+def test_a_full_disk_is_told_with_the_place(tmp_path: Path) -> None:
+    failed = pytest.raises(StorageError, match=f"mine to {tmp_path}")
+    with failed as full, new_folder(tmp_path / "mine"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "No space" in full.value.why and _names(tmp_path) == []
+
+
+def test_weights_that_find_no_room(tmp_path: Path) -> None:
+    module, limits = _module(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot write the model mine") as full:
+            _save(tmp_path / "mine", module)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert full.value.why and _names(tmp_path) == []

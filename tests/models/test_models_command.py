@@ -48,6 +48,20 @@ def test_a_model_from_birth_to_end(run, tmp_path: Path) -> None:
     assert run("info", "tiny").returncode == 5
 
 
+def test_names_that_lead_elsewhere(run, tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    weights = tmp_path / "weights.pkl"
+    weights.write_bytes(published.checkpoint_bytes())
+    for number, place in enumerate((elsewhere, tmp_path / "nowhere")):
+        (home / f"link{number}").symlink_to(place)
+        refused = run("convert", str(weights), "--name", f"link{number}")
+        assert refused.returncode == 5 and "already" in refused.stderr
+        assert run("remove", f"link{number}").returncode == 0
+    assert elsewhere.is_dir() and list(home.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -4,6 +4,7 @@ A published checkpoint is read and checked before torch is imported, so a wrong 
 once.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -69,7 +70,7 @@ def convert(wanted: Conversion) -> ModelFolder:
         )
     name = wanted.name or default_name(wanted.file)
     path = new_model_path(name)
-    if path.exists() and not wanted.overwrite:
+    if os.path.lexists(path) and not wanted.overwrite:
         raise ModelError(
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
