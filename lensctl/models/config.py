@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from lensctl.models.preprocessing import Preprocessing
+from lensctl.models.preprocessing import MAX_SIDE, Preprocessing
 
 FusionKind = Literal["attention", "sum"]
 
 _MAX_SIZE = 2**20
 _MAX_LAYERS = 512
+MAX_SUM_WEIGHT = 1000.0
+_LIMITS = {"layers": _MAX_LAYERS, "image_size": MAX_SIDE, "mlp_ratio": 1024}
 _SIZES = ("embed_dim", "width", "layers", "heads", "head_width", "patch_size", "image_size")
 
 
@@ -53,6 +55,8 @@ class MagicLensConfig:
                 raise ValueError(f"{name} must not be negative")
         if max(self.layers, self.heads) > _MAX_LAYERS:
             raise ValueError(f"layers and heads must be at most {_MAX_LAYERS}")
+        if not abs(self.sum_weight) <= MAX_SUM_WEIGHT:
+            raise ValueError(f"sum_weight must be within {MAX_SUM_WEIGHT:g}, not {self.sum_weight}")
         if not isinstance(self.backbone, str):
             check_backbone(self.backbone)
 
@@ -85,6 +89,16 @@ def check_backbone(backbone: Mapping[str, Any]) -> None:
     for part in parts:
         for name, value in part.items():  # type: ignore[union-attr]
             _check_size(name, value)
+    vision, text = backbone["vision_cfg"], backbone["text_cfg"]
+    _check_heads("text", text.get("width", 512), text.get("heads", 8))
+    if "timm_model_name" not in vision and isinstance(vision.get("layers", 12), int):
+        width = vision.get("width", 768)
+        _check_heads("image", width, width // vision.get("head_width", 64))
+
+
+def _check_heads(tower: str, width: int, heads: int) -> None:
+    if heads < 1 or width % heads:
+        raise ValueError(f"the {tower} tower's width {width} is not divisible by {heads} heads")
 
 
 def _check_size(name: str, value: Any) -> None:
@@ -94,11 +108,15 @@ def _check_size(name: str, value: Any) -> None:
             continue  # a ResNet has no patches
         if name in _SIZES and type(number) is not int:
             raise ValueError(f"{name} should be a whole number, not {number!r}")
-        limit = _MAX_LAYERS if name == "layers" else _MAX_SIZE
+        limit = _LIMITS.get(name, _MAX_SIZE)
         if isinstance(number, int) and not 0 <= number <= limit:
             raise ValueError(f"{name} = {number} is out of range")
-        if name in _SIZES and number == 0:
-            raise ValueError(f"{name} must not be 0")
+        if isinstance(number, float) and not abs(number) <= limit:
+            raise ValueError(f"{name} = {number} is out of range")
+        if name == "mlp_ratio" and not isinstance(number, int | float):
+            raise ValueError(f"{name} should be a number, not {number!r}")
+        if (name in _SIZES or name == "mlp_ratio") and number <= 0:
+            raise ValueError(f"{name} must be above 0")
 
 
 MAGICLENS_BASE = MagicLensConfig(

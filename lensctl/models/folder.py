@@ -163,6 +163,7 @@ def save_model_folder(
 
     Raises:
         StorageError: `path` exists and `overwrite` is false, or there is no room.
+        CheckpointError: the module's vectors are zero or not finite.
         ModelError: the query side does not agree with the module.
     """
     from lensctl.models.write import write_model

@@ -5,6 +5,7 @@ evaluation of MagicLens by up to 0.02 after normalisation, its float resize by l
 bicubic crop is resized in 8 bits, as open_clip's own evaluation does it, in half the time.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -21,6 +22,10 @@ Channels = tuple[float, float, float]
 
 CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
+
+
+MAX_SIDE = 4096
+"""Of the square that a model reads, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +54,21 @@ class Preprocessing:
     crop_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= 4096:
-            raise ValueError(f"size must be 1 to 4096, not {self.size}")
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIDE:
+            raise ValueError(f"size must be 1 to {MAX_SIDE}, not {self.size!r}")
         if self.mode not in ("squash", "crop", "pad"):
             raise ValueError(f"mode must be squash, crop or pad, not {self.mode!r}")
         if self.interpolation not in get_args(Interpolation):
             raise ValueError(f"interpolation must be one of {get_args(Interpolation)}")
         if not 0.0 < self.crop_fraction <= 1.0:
             raise ValueError(f"crop_fraction must be in (0, 1], not {self.crop_fraction}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError("mean and std need three numbers each, std above zero")
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
+        numbers = (*self.mean, *self.std)
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std need three numbers each, std above zero")
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("mean and std have to be finite")
 
     def __call__(self, image: "Image.Image") -> Floats:
         """An RGB image of any size -> (3, size, size) float32, normalised.

@@ -47,8 +47,14 @@ def load_module(config: MagicLensConfig, path: Path) -> MagicLens:
 
 
 def assign_weights(config: MagicLensConfig, state: Mapping[str, Tensor], path: Path) -> MagicLens:
-    """Build the module without memory and give it these tensors; `path` is for messages."""
+    """Build the module without memory and give it these tensors; `path` is for messages.
+
+    Raises CheckpointError where names, shapes or kinds of numbers are not those of `config`.
+    """
     module = on_meta(config)
+    for name, wanted in module.state_dict().items():
+        if wanted.is_floating_point() and name in state and not state[name].is_floating_point():
+            raise _mismatch(path, f"{name} holds {state[name].dtype}, not floating point")
     if _has_derived_buffers(module):
         module = MagicLens(config)
     try:

@@ -27,7 +27,7 @@ from lensctl.models.folder import (
 from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
 from lensctl.models.magiclens import MagicLens, count_parameters
 from lensctl.models.tokenizer import END_ID, tokenize
-from lensctl.models.verify import verify_query_side
+from lensctl.models.verify import expected_vectors, verify_query_side
 from lensctl.models.weights import (
     encoder_fingerprint,
     lens_fingerprint,
@@ -53,6 +53,7 @@ def write_model(
     save_weights(module, folder / WEIGHTS)
     # The copy reads what was written, in float32 on the CPU, so that the check covers the file.
     saved = load_module(config, folder / WEIGHTS)
+    expected = expected_vectors(saved)
     np.save(folder / EMPTY_TEXT, _empty_text(saved), allow_pickle=False)
     export_query_side(saved, config, folder)
     info = _info(saved, config, name, licence, description, source, curves)
@@ -66,7 +67,7 @@ def write_model(
         "files": {path.name: _file_facts(path) for path in sorted(folder.iterdir())},
     }
     (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    verify_query_side(saved, open_folder(folder))
+    verify_query_side(expected, open_folder(folder))
 
 
 def _check_vocabulary(config: MagicLensConfig) -> None:

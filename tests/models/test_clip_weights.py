@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from lensctl.models.folder import ModelFolder
 from lensctl.models.weights import load_module
 from support.published import FIXTURES
 
+Change = Callable[[torch.Tensor], torch.Tensor]
 CONFIG = FIXTURES / "transformers_clip_config.json"
 
 
@@ -100,6 +103,64 @@ def test_a_wrong_config(change: dict, weights: Path, tmp_path: Path) -> None:
     config.write_text(json.dumps(json.loads(CONFIG.read_text()) | change))
     with pytest.raises(CheckpointError):
         convert(Conversion(weights, name="m", side_file=config))
+
+
+QUERY = "vision_model.encoder.layers.0.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (QUERY, lambda t: t[:, :3]),
+        (QUERY, lambda t: t[0, 0]),
+        (QUERY, lambda t: t.to(torch.int64)),
+        (QUERY, lambda t: t > 0),
+        (QUERY, lambda t: t * float("nan")),
+        (QUERY, lambda t: t.double() * 1e300),
+        ("visual_projection.weight", lambda t: t.reshape(-1)),
+        ("text_projection.weight", lambda t: t[None]),
+        ("text_model.embeddings.position_embedding.weight", lambda t: t.to(torch.int32)),
+    ],
+)
+def test_a_tensor_that_is_no_weight(name: str, change: Change, weights: Path) -> None:
+    state = load_file(weights)
+    state[name] = change(state[name]).contiguous()
+    save_file(state, weights)
+    with pytest.raises(CheckpointError) as refusal:
+        convert(Conversion(weights, name="m", side_file=CONFIG))
+    last = name.removesuffix(".weight").split(".")[-1]
+    assert last.replace("position", "positional")[:10] in refusal.value.why
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("text_config", "num_attention_heads", 5),
+        ("vision_config", "num_attention_heads", 5),
+        ("vision_config", "num_attention_heads", 0),
+        ("vision_config", "intermediate_size", math.nan),
+        ("vision_config", "intermediate_size", math.inf),
+        ("text_config", "intermediate_size", 0),
+        ("vision_config", "image_size", 1_000_000),
+        ("vision_config", "image_size", 7),
+    ],
+)
+def test_a_config_of_no_model(
+    part: str, key: str, value: float, weights: Path, tmp_path: Path
+) -> None:
+    values = json.loads(CONFIG.read_text())
+    values[part][key] = value
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError) as refusal:
+        convert(Conversion(weights, name="m", side_file=config))
+    assert refusal.value.why
+
+
+@pytest.mark.parametrize("weight", [math.nan, math.inf, 1e300, -1e4])
+def test_an_impossible_weight_of_the_words(weight: float, weights: Path) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        convert(Conversion(weights, name="m", side_file=CONFIG, sum_weight=weight))
 
 
 def test_a_missing_tensor(weights: Path) -> None:

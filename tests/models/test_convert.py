@@ -1,6 +1,8 @@
 """Checkpoints of many dimensions, converted and compared with a float64 reference."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +110,31 @@ def test_an_existing_model_is_kept(tmp_path: Path) -> None:
         convert(Conversion(path, name="mine"))
     again = convert(Conversion(path, name="mine", overwrite=True))
     assert again.info == first.info
+
+
+@pytest.mark.parametrize(
+    ("factor", "why"),
+    [
+        (np.nan, "clip/visual/conv1/kernel holds values that are not finite"),
+        (np.inf, "clip/visual/conv1/kernel holds values that are not finite"),
+        (1e38, "the vector that they give for a photo is zero or not finite"),
+    ],
+)
+def test_weights_that_diverged(factor: float, why: str, tmp_path: Path) -> None:
+    arrays = random_arrays(SMALL)
+    arrays["params/clip/visual/conv1/kernel"] += np.float32(factor)
+    with pytest.raises(CheckpointError) as refusal:
+        convert(Conversion(write_checkpoint(tmp_path / "w.pkl", arrays), name="m"))
+    assert refusal.value.why == why
+
+
+def test_weights_of_nothing(tmp_path: Path, models_home: Path) -> None:
+    arrays = {name: np.zeros_like(array) for name, array in random_arrays(SMALL).items()}
+    weights = write_checkpoint(tmp_path / "w.pkl", arrays)
+    command = [sys.executable, "-m", "lensctl", "models", "convert", str(weights)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 5 and "zero or not finite" in done.stderr
+    assert "Warning" not in done.stderr and list(models_home.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["../up", "A", "", ".hidden", "a/b", "x" * 65])

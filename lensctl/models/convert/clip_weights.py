@@ -1,7 +1,7 @@
 """CLIP weights of other projects -> a sum-fusion model over an open_clip backbone."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _ACTIVATIONS = {"quick_gelu": True, "gelu": False}
 
 def read_open_clip(path: Path, backbone: Backbone) -> tuple[MagicLensConfig, State]:
     """An open_clip state dict in safetensors, with the backbone that it belongs to."""
-    state = {f"clip.{name}": tensor.float() for name, tensor in _read(path).items()}
+    state = {f"clip.{name}": tensor for name, tensor in _read(path).items()}
     decoder = [name for name in state if name.startswith("clip.text_decoder.")]
     for name in decoder:  # CoCa's captioner, which no retrieval reads
         del state[name]
@@ -37,10 +37,11 @@ def read_transformers(path: Path, backbone: Backbone) -> tuple[MagicLensConfig, 
     """A transformers CLIPModel in safetensors, with the open_clip backbone of the same sizes."""
     tensors = _read(path)
     try:
-        state = dict(_open_clip_entries(tensors))
+        return sum_config(backbone), dict(_open_clip_entries(tensors))
     except KeyError as error:
         raise _refused(path, f"the tensor {error} is missing") from error
-    return sum_config(backbone), {name: tensor.float() for name, tensor in state.items()}
+    except ValueError as error:
+        raise _refused(path, str(error)) from error
 
 
 def sum_config(backbone: Backbone) -> MagicLensConfig:
@@ -79,7 +80,9 @@ def _backbone_of(values: Mapping[str, Any]) -> dict[str, Any]:
     for part in (text, vision):
         if abs(part.get("layer_norm_eps", _LAYER_NORM_EPS) - _LAYER_NORM_EPS) > 1e-9:
             raise ValueError("unsupported layer_norm_eps")
-    width = vision.get("hidden_size", 768)
+    width, heads = vision.get("hidden_size", 768), vision.get("num_attention_heads", 12)
+    if width % heads:
+        raise ValueError(f"the image tower's width {width} is not divisible by {heads} heads")
     text_width = text.get("hidden_size", 512)
     return {
         "embed_dim": values.get("projection_dim", 512),
@@ -89,7 +92,7 @@ def _backbone_of(values: Mapping[str, Any]) -> dict[str, Any]:
             "patch_size": vision.get("patch_size", 32),
             "layers": vision.get("num_hidden_layers", 12),
             "width": width,
-            "head_width": width // vision.get("num_attention_heads", 12),
+            "head_width": width // heads,
             "mlp_ratio": vision.get("intermediate_size", 3072) / width,
         },
         "text_cfg": {
@@ -110,10 +113,10 @@ def _open_clip_entries(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Ten
     yield "clip.visual.conv1.weight", tensors[f"{vision}.embeddings.patch_embedding.weight"]
     places = tensors[f"{vision}.embeddings.position_embedding.weight"]
     yield "clip.visual.positional_embedding", places
-    yield "clip.visual.proj", tensors["visual_projection.weight"].T.contiguous()
+    yield "clip.visual.proj", _transposed(tensors, "visual_projection.weight")
     yield "clip.token_embedding.weight", tensors[f"{text}.embeddings.token_embedding.weight"]
     yield "clip.positional_embedding", tensors[f"{text}.embeddings.position_embedding.weight"]
-    yield "clip.text_projection", tensors["text_projection.weight"].T.contiguous()
+    yield "clip.text_projection", _transposed(tensors, "text_projection.weight")
     norms = {
         f"{vision}.pre_layrnorm": "clip.visual.ln_pre",
         f"{vision}.post_layernorm": "clip.visual.ln_post",
@@ -131,16 +134,16 @@ def _block_entries(
     tensors: Mapping[str, Tensor], source: str, target: str
 ) -> Iterator[tuple[str, Tensor]]:
     for kind, joined in (("weight", "in_proj_weight"), ("bias", "in_proj_bias")):
-        parts = [tensors[f"{source}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-        yield f"{target}.attn.{joined}", torch.cat(parts)
-    names = {
+        names = [f"{source}.self_attn.{part}_proj.{kind}" for part in "qkv"]
+        yield f"{target}.attn.{joined}", _stacked(tensors, names)
+    others = {
         "self_attn.out_proj": "attn.out_proj",
         "layer_norm1": "ln_1",
         "layer_norm2": "ln_2",
         "mlp.fc1": "mlp.c_fc",
         "mlp.fc2": "mlp.c_proj",
     }
-    for old, new in names.items():
+    for old, new in others.items():
         yield from _copied(tensors, f"{source}.{old}", f"{target}.{new}")
 
 
@@ -151,17 +154,42 @@ def _copied(
         yield f"{target}.{kind}", tensors[f"{source}.{kind}"]
 
 
+def _transposed(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if tensors[name].ndim != 2:
+        raise ValueError(f"{name} is no matrix: its shape is {tuple(tensors[name].shape)}")
+    return tensors[name].T.contiguous()
+
+
+def _stacked(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Query, key and value, which torch keeps in one tensor."""
+    parts = [tensors[name] for name in names]
+    for name, part in zip(names, parts, strict=True):
+        shape, first = tuple(part.shape), tuple(parts[0].shape)
+        if not part.is_floating_point() or not shape:
+            raise ValueError(f"{name} holds {part.dtype} of the shape {shape}")
+        if shape != first:
+            raise ValueError(f"{name} has the shape {shape}, {names[0]} {first}")
+    return torch.cat(parts)
+
+
 def _count_layers(tensors: Mapping[str, Tensor], model: str) -> int:
     prefix = f"{model}.encoder.layers."
     return len({name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    """All tensors; floating-point numbers as float32, and finite."""
     read_layout(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except SafetensorError as error:
         raise _refused(path, str(error)) from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.float()
+            if not tensors[name].isfinite().all():
+                raise _refused(path, f"{name} holds values that are not finite")
+    return tensors
 
 
 def _refused(path: Path, why: str) -> CheckpointError:

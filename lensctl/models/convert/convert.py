@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lensctl.errors import CheckpointError, ModelError, UsageError
-from lensctl.models.config import MagicLensConfig
+from lensctl.models.config import MAX_SUM_WEIGHT, MagicLensConfig
 from lensctl.models.convert.official import read_official
 from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
 from lensctl.models.home import new_model_path
@@ -74,6 +74,12 @@ def convert(wanted: Conversion) -> ModelFolder:
         raise ModelError(
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
+        )
+    if wanted.sum_weight is not None and not abs(wanted.sum_weight) <= MAX_SUM_WEIGHT:
+        raise UsageError(
+            f"--sum-weight {wanted.sum_weight:g} is out of range",
+            why=f"words can weigh up to {MAX_SUM_WEIGHT:g} times what the photo does",
+            next_step="choose a weight near 1",
         )
     digest = file_sha256(wanted.file)
     if wanted.sha256 and digest != wanted.sha256:

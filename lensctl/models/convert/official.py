@@ -53,6 +53,9 @@ def read_official(path: Path, side_file: Path | None = None) -> tuple[MagicLensC
     arrays = {name.removeprefix(_ROOT): array for name, array in arrays.items()}
     sizes = read_sizes(arrays, _read_side_file(side_file) if side_file else None)
     check_shapes(arrays, sizes)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise refused(f"{name} holds values that are not finite")
     return to_config(sizes), to_state(arrays, sizes)
 
 
