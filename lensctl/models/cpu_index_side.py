@@ -6,7 +6,7 @@ In bf16 or float32 the image tower is compiled by OpenVINO; in integers onnxrunt
 import os
 import threading
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 
 from lensctl.config import PRECISIONS
 from lensctl.errors import UsageError
@@ -15,9 +15,9 @@ from lensctl.models.folder import IMAGE, INT8_IMAGE, ModelFolder
 from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
 from lensctl.models.query_side import (
     OnnxQuerySide,
+    checked,
     damaged,
-    open_session,
-    run_session,
+    open_graph,
     shared_options,
 )
 
@@ -67,16 +67,17 @@ class CpuIndexSide:
         """Unlike the query side it lets onnxruntime keep weights in the layout that is fastest."""
         options = shared_options()
         options.intra_op_num_threads = _CORES // self._lanes
-        return partial(run_session, open_session(self._folder, INT8_IMAGE, options))
+        return open_graph(self._folder, INT8_IMAGE, options)
 
     def _compile(self) -> Callable[..., Floats]:
         from lensctl.models.compiled_tower import CompiledTower  # integers need no OpenVINO
 
         graph = self._folder.file(IMAGE)
         try:
-            return CompiledTower(graph, self.precision)
+            tower = CompiledTower(graph, self.precision)
         except RuntimeError as error:
             raise damaged(self._folder, IMAGE, str(error).splitlines()[0]) from error
+        return checked(tower, self._folder, IMAGE)
 
 
 _CORES = os.cpu_count() or 1

@@ -15,6 +15,7 @@ Reading imports no torch; `save_model_folder` does.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -41,6 +42,8 @@ IMAGE = "image.onnx"
 INT8_IMAGE, INT8_TEXT = "image_int8.onnx", "text_int8.onnx"
 CARD = "README.md"
 _MAX_CONFIG = 2**20
+_CONTEXT_LENGTH = 77
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 _MARK = ".lensctl-"
 """In the names of hidden folders: theirs are removed where others' must not be."""
 
@@ -53,7 +56,7 @@ class ModelFolder:
     config: MagicLensConfig
     info: ModelInfo
     files: Mapping[str, Mapping[str, Any]]
-    context_length: int = 77
+    context_length: int = _CONTEXT_LENGTH
     variable_text_length: bool = False
 
     @property
@@ -113,15 +116,15 @@ def codes_of(graph: str) -> str:
 def open_folder(path: Path) -> ModelFolder:
     """Read and check a model folder's config; no weights are read. Raises ModelError."""
     config = path / CONFIG
-    if not config.is_file():
-        raise _unusable(path, f"there is no {CONFIG}")
-    if config.stat().st_size > _MAX_CONFIG:
-        raise _unusable(path, f"{CONFIG} is larger than {_MAX_CONFIG} bytes")
     try:
+        if not config.is_file():
+            raise _unusable(path, f"there is no {CONFIG}")
+        if config.stat().st_size > _MAX_CONFIG:
+            raise _unusable(path, f"{CONFIG} is larger than {_MAX_CONFIG} bytes")
         values = json.loads(config.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
-            raise ValueError(f"its format is {values['format']}, this version reads {FORMAT}")
-        return ModelFolder(
+            raise ValueError(f"its format is {values['format']!r}, this version reads {FORMAT}")
+        folder = ModelFolder(
             path=path,
             config=MagicLensConfig.from_dict(values["model"]),
             info=info_from_dict(values["info"]),
@@ -129,8 +132,37 @@ def open_folder(path: Path) -> ModelFolder:
             context_length=int(values["context_length"]),
             variable_text_length=bool(values["variable_text_length"]),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _check_agreement(folder)
+        return folder
+    except OSError as error:
+        raise _unusable(path, f"{CONFIG} cannot be read: {error.strerror or error}") from error
+    except _WRONG as error:
         raise _unusable(path, f"{CONFIG} is wrong: {error}") from error
+
+
+def _check_agreement(folder: ModelFolder) -> None:
+    """What a config says twice, and of files, has to fit. Raises one of _WRONG."""
+    info, backbone = folder.info, folder.config.backbone
+    if isinstance(backbone, str):
+        raise ValueError("its backbone is a name")
+    said = {
+        "image_size": (info.image_size, folder.config.preprocessing.size),
+        "embedding_dim": (info.embedding_dim, backbone["embed_dim"]),
+        "target_dim": (info.target_dim, backbone["embed_dim"]),
+        "text_dim": (info.text_dim, backbone["embed_dim"]),
+        "context_length": (
+            folder.context_length,
+            backbone["text_cfg"].get("context_length", _CONTEXT_LENGTH),
+        ),
+    }
+    for name, (one, other) in said.items():
+        if one != other:
+            raise ValueError(f"{name} is {one} and {other}")
+    for name, facts in folder.files.items():
+        if name != Path(name).name or not name.isprintable():
+            raise ValueError(f"{name!r} is no file's name")
+        if type(facts["bytes"]) is not int or not isinstance(facts["sha256"], str):
+            raise ValueError(f"it should not say {facts!r} of {name}")
 
 
 def save_model_folder(
@@ -293,18 +325,32 @@ def info_to_dict(info: ModelInfo) -> dict[str, Any]:
 
 
 def info_from_dict(values: Mapping[str, Any]) -> ModelInfo:
-    """Inverse of `info_to_dict`; unknown fields are errors (TypeError), wrong types ValueErrors."""
+    """Inverse of `info_to_dict`. Raises TypeError for unknown fields, ValueError for values."""
     known = {field.name: field.type for field in fields(ModelInfo)}
     for key, value in values.items():
-        if known.get(key) in (int, str) and not isinstance(value, known[key]):  # type: ignore[arg-type]
+        kind = known.get(key)
+        if (
+            (kind is str and not isinstance(value, str))
+            or (kind is int and (type(value) is not int or value < 0))
+            or (kind is float and not (_is_number(value) and value > 0))
+        ):
             raise ValueError(f"{key} should not be {value!r}")
     curves = {kind: ScoreCurve(**curve) for kind, curve in values.get("curves", {}).items()}
+    for kind, curve in curves.items():
+        if not (_is_number(curve.slope) and _is_number(curve.midpoint)):
+            raise ValueError(f"the curve of {kind} should not be {curve}")
     return ModelInfo(**{**values, "curves": curves})
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _unusable(path: Path, why: str) -> ModelError:
+    from lensctl.show.names import show_text
+
     return ModelError(
         f"the model folder {path} cannot be used",
-        why=why,
+        why=show_text(why),  # it may quote the file
         next_step="pull or convert the model again: lensctl models pull NAME",
     )

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from lensctl.config import DEVICES
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.backbone import encode_images
-from lensctl.models.folder import EMPTY_TEXT, WEIGHTS, ModelFolder
+from lensctl.models.folder import WEIGHTS, ModelFolder
 from lensctl.models.interface import MOST_LANES, Floats, Preprocessor
-from lensctl.models.query_side import unit
+from lensctl.models.query_side import read_empty_text, unit
 from lensctl.models.weights import load_module
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -42,8 +42,7 @@ class TorchIndexSide:
         module = load_module(folder.config, folder.file(WEIGHTS))
         self._visual = _unmapped(module.clip.visual, self.device, self._dtype)
         self._fusion = _unmapped(module.fusion, self.device, torch.float32)
-        self._empty_text = torch.from_numpy(np.load(folder.file(EMPTY_TEXT), allow_pickle=False))
-        self._empty_text = self._empty_text.to(self.device)
+        self._empty_text = torch.from_numpy(read_empty_text(folder)).to(self.device)
         if compiled:
             self._visual.compile(dynamic=False)
 

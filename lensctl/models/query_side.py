@@ -4,8 +4,8 @@ A query by a library photo runs the text tower and the fusion, an image-only que
 alone; only an outside photo opens the image tower. Weights are mapped from `model.safetensors`.
 """
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ class OnnxQuerySide:
 
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) pixels -> (N, E) embeddings, unnormalised."""
-        return run_session(self._image_session, pixels=pixels.astype(np.float32, copy=False))
+        return self._finite(self._image_tower(pixels=pixels.astype(np.float32, copy=False)))
 
     def make_targets(self, embeddings: Floats) -> Floats:
         """(N, E) embeddings -> (N, D) unit targets: the lens applied to (photo, "")."""
@@ -55,11 +55,11 @@ class OnnxQuerySide:
 
     def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
         """(N, E) embeddings and N instructions -> (N, D) unit queries, compared with targets."""
-        return self._fuse(embeddings, self._embed_texts(instructions))
+        return self._finite(self._fuse(embeddings, self._embed_texts(instructions)))
 
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, T) unit vectors, compared with text keys."""
-        return unit(self._embed_texts(texts))
+        return self._finite(unit(self._embed_texts(texts)))
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) embeddings -> (N, T) unit text keys."""
@@ -71,7 +71,13 @@ class OnnxQuerySide:
 
     def _fuse(self, embeddings: Floats, texts: Floats) -> Floats:
         images = embeddings.astype(np.float32, copy=False)
-        return run_session(self._fusion_session, images=images, texts=np.ascontiguousarray(texts))
+        return self._fusion(images=images, texts=np.ascontiguousarray(texts))
+
+    def _finite(self, vectors: Floats) -> Floats:
+        """Not asked of targets: an index refuses the one photo whose vector is not."""
+        if not np.isfinite(vectors).all():
+            raise damaged(self._folder, WEIGHTS, "it gives vectors that are not finite")
+        return vectors
 
     def _embed_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, E), unnormalised; texts without words share the kept embedding."""
@@ -79,7 +85,7 @@ class OnnxQuerySide:
         worded = [row for row, text in enumerate(texts) if len(token_ids(text)) > 2]
         if worded:
             ids = tokenize([texts[row] for row in worded], self._context_length)
-            out[worded] = run_session(self._text_session, ids=self._shortened(ids))
+            out[worded] = self._text_tower(ids=self._shortened(ids))
         return out
 
     def _shortened(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -90,30 +96,37 @@ class OnnxQuerySide:
 
     @cached_property
     def _empty_text(self) -> Floats:
-        path = self._folder.file(EMPTY_TEXT)
-        try:
-            vector = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise damaged(self._folder, EMPTY_TEXT, str(error)) from error
-        if vector.shape != (1, self.info.embedding_dim) or vector.dtype != np.float32:
-            raise damaged(self._folder, EMPTY_TEXT, "it holds something else")
-        return vector
+        return read_empty_text(self._folder)
 
     @cached_property
-    def _text_session(self) -> ort.InferenceSession:
+    def _text_tower(self) -> Callable[..., Floats]:
         return self._open_tower("text.onnx", INT8_TEXT)
 
     @cached_property
-    def _image_session(self) -> ort.InferenceSession:
+    def _image_tower(self) -> Callable[..., Floats]:
         return self._open_tower(IMAGE, INT8_IMAGE)
 
     @cached_property
-    def _fusion_session(self) -> ort.InferenceSession:
-        return open_session(self._folder, "fusion.onnx", session_options())
+    def _fusion(self) -> Callable[..., Floats]:
+        return open_graph(self._folder, "fusion.onnx", session_options())
 
-    def _open_tower(self, exact: str, integers: str) -> ort.InferenceSession:
+    def _open_tower(self, exact: str, integers: str) -> Callable[..., Floats]:
         fast = integers in self._folder.files and multiplies_integers() and not self._exact
-        return open_session(self._folder, integers if fast else exact, session_options())
+        return open_graph(self._folder, integers if fast else exact, session_options())
+
+
+def read_empty_text(folder: ModelFolder) -> Floats:
+    """(1, E): the kept embedding of "". Raises ModelError where it is missing or damaged."""
+    path = folder.file(EMPTY_TEXT)
+    try:
+        vector: Floats = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise damaged(folder, EMPTY_TEXT, str(error)) from error
+    if vector.shape != (1, folder.info.embedding_dim) or vector.dtype != np.float32:
+        raise damaged(folder, EMPTY_TEXT, "it holds something else")
+    if not np.isfinite(vector).all():
+        raise damaged(folder, EMPTY_TEXT, "it is not finite")
+    return vector
 
 
 def unit(vectors: Floats) -> Floats:
@@ -158,7 +171,33 @@ def open_session(
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base class
-        raise damaged(folder, name, str(error).splitlines()[0]) from error
+        raise damaged(folder, name, _first_line(error)) from error
+
+
+def open_graph(
+    folder: ModelFolder, name: str, options: ort.SessionOptions
+) -> Callable[..., Floats]:
+    """A function of the graph's inputs by name: (N, E), float32. It and this raise ModelError."""
+    return checked(partial(run_session, open_session(folder, name, options)), folder, name)
+
+
+def checked(graph: Callable[..., Floats], folder: ModelFolder, name: str) -> Callable[..., Floats]:
+    """The function of a graph, with ModelErrors for its own, and for what is not (N, E)."""
+
+    def run(**inputs: npt.NDArray[np.generic]) -> Floats:
+        try:
+            vectors = graph(**inputs)
+        except Exception as error:  # the runtimes' errors share no public base class
+            raise damaged(folder, name, _first_line(error)) from error
+        if vectors.ndim != 2 or vectors.shape[1] != folder.info.embedding_dim:
+            raise damaged(folder, name, f"it gives vectors of the shape {vectors.shape}")
+        return vectors
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def run_session(session: ort.InferenceSession, **inputs: npt.NDArray[np.generic]) -> Floats:

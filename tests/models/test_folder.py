@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import math
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from lensctl.cli.opening import model_name
 from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
@@ -36,6 +38,7 @@ from lensctl.models.index_side import TorchIndexSide, choose_device, choose_prec
 from lensctl.models.interface import ScoreCurve
 from lensctl.models.magiclens import MagicLens, MagicLensConfig
 from lensctl.models.preprocessing import Preprocessing
+from lensctl.models.query_side import checked
 from lensctl.models.registry import list_models, open_model
 
 TINY = MagicLensConfig(
@@ -157,6 +160,25 @@ def test_a_wrong_config(text: str, copy: Path) -> None:
         (("model", "preprocessing", "mode"), "stretch"),
         (("info", "name"), 3),
         (("info", "embedding_dim"), "32"),
+        (("info", "embedding_dim"), 96),
+        (("info", "target_dim"), 12),
+        (("info", "image_size"), 64),
+        (("info", "curves", "text", "slope"), "abc"),
+        (("info", "curves", "text", "midpoint"), math.nan),
+        (("info", "decode_margin"), "wide"),
+        (("model", "preprocessing", "size"), 64),
+        (("model", "preprocessing", "size"), 32.5),
+        (("model", "preprocessing", "mean"), [math.nan] * 3),
+        (("model", "sum_weight"), math.inf),
+        (("model", "backbone", "text_cfg", "heads"), 5),
+        (("model", "backbone"), "ViT-B-32"),
+        (("context_length",), -5),
+        (("context_length",), math.inf),
+        (("files",), {WEIGHTS: 3}),
+        (("files",), {WEIGHTS: {}}),
+        (("files",), {WEIGHTS: {"bytes": "3", "sha256": ""}}),
+        (("files",), {"../" + WEIGHTS: {"bytes": 3, "sha256": ""}}),
+        (("format",), "\x1b[31m"),
     ],
 )
 def test_wrong_values(keys: tuple[str, ...], value: object, copy: Path) -> None:
@@ -166,8 +188,63 @@ def test_wrong_values(keys: tuple[str, ...], value: object, copy: Path) -> None:
         node = node[key]
     node[keys[-1]] = value
     (copy / CONFIG).write_text(json.dumps(values))
-    with pytest.raises(ModelError, match="cannot be used"):
+    with pytest.raises(ModelError, match="cannot be used") as refusal:
         open_folder(copy)
+    assert refusal.value.why.isprintable()
+
+
+def test_graphs_of_another_size(copy: Path) -> None:
+    """What the config says agrees with itself, and not with the files."""
+    values = json.loads((copy / CONFIG).read_text())
+    values["model"]["preprocessing"]["size"] = values["info"]["image_size"] = 64
+    (copy / CONFIG).write_text(json.dumps(values))
+    pixels = np.zeros((1, 3, 64, 64), np.float32)
+    folder = open_folder(copy)
+    index = [folder.index_side("cpu", one) for one in ("fp32", "int8") if one in _precisions()]
+    for side in (folder.query_side(), folder.query_side(exact=True), *index):
+        with pytest.raises(
+            ModelError, match=r"image.*\.onnx of the model 'tiny' cannot"
+        ) as refusal:
+            side.encode_images(pixels)
+        assert refusal.value.why
+
+
+def _precisions() -> tuple[str, ...]:
+    return ("fp32", "int8") if multiplies_integers() else ("fp32",)
+
+
+def test_a_graph_of_another_width(copy: Path) -> None:
+    (copy / "fusion.onnx").unlink()
+    (copy / "image.onnx").rename(copy / "fusion.onnx")
+    values = json.loads((copy / CONFIG).read_text())
+    values["files"] = {}
+    (copy / CONFIG).write_text(json.dumps(values))
+    with pytest.raises(ModelError, match="cannot be used"):
+        open_folder(copy).query_side().make_targets(np.ones((1, 32), np.float32))
+    wide = checked(lambda: np.ones((1, 31), np.float32), open_folder(copy), "fusion.onnx")
+    with pytest.raises(ModelError) as refusal:
+        wide()
+    assert "(1, 31)" in refusal.value.why
+
+
+def test_vectors_that_are_not_finite(copy: Path) -> None:
+    ones = np.ones((1, 32), np.float32)
+    weights = load_file(copy / WEIGHTS)
+    name = "fusion.pooler.norm.bias"
+    save_file(
+        weights | {name: weights[name] * np.float32(np.nan)}, copy / WEIGHTS, {"format": "pt"}
+    )
+    with pytest.raises(ModelError, match=WEIGHTS) as refusal:
+        open_folder(copy).query_side().make_queries(ones, [""])
+    assert "not finite" in refusal.value.why
+    np.save(copy / "empty_text.npy", ones * np.float32(np.nan))
+    side = open_folder(copy).query_side()
+    for ask in (lambda: side.make_targets(ones), lambda: side.encode_texts([""])):
+        with pytest.raises(ModelError, match=r"empty_text\.npy") as refusal:
+            ask()
+        assert "not finite" in refusal.value.why
+    with pytest.raises(ModelError, match=r"empty_text\.npy"):
+        TorchIndexSide(open_folder(copy), "cpu", "fp32")
 
 
 INTEGERS = (
