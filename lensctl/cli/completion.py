@@ -103,11 +103,13 @@ def _values(value: Value, started: str) -> tuple[Offers, Value]:
 
 
 def _model_names() -> list[str]:
-    from lensctl.models.home import models_home
+    from lensctl.models.home import EMBEDDED, models_home, names_here
 
-    home = models_home()
-    here = {one.name for one in home.iterdir() if one.is_dir()} if home.is_dir() else set()
-    return sorted({"mini", *(name for name in here if not name.startswith("."))})
+    try:
+        here = [name for name in names_here() if (models_home() / name).is_dir()]
+    except OSError:  # Tab is no place for errors
+        here = []
+    return sorted([EMBEDDED, *here])
 
 
 def _joined(words: list[str]) -> list[str]:

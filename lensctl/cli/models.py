@@ -11,6 +11,7 @@ import typer
 from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
 from lensctl.errors import ModelError, UsageError
+from lensctl.show.names import show_text
 
 if TYPE_CHECKING:
     from lensctl.models.folder import ModelFolder
@@ -52,7 +53,7 @@ def list_command(as_json: JsonOption = False) -> None:
     width = max(len(model.name) for model in listed)
     for model in listed:
         state = model.problem or ("here" if model.present else "not here")
-        print(f"{model.name:<{width}}  {state:<8}  {model.description}")
+        print(f"{model.name:<{width}}  {show_text(state):<8}  {show_text(model.description)}")
     if any(not model.present for model in listed):
         note("get one with: lensctl models pull NAME")
 
@@ -76,7 +77,7 @@ def info(
         print(json.dumps(facts))
         return
     for key, value in facts.items():
-        print(f"{key:<20}  {value}")
+        print(f"{show_text(key):<20}  {show_text(str(value))}")
 
 
 @models.command()

@@ -31,6 +31,16 @@ def is_model_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+def names_here() -> list[str]:
+    """What lies in `models_home` under a name that a model may have, but the embedded one's.
+
+    Raises OSError where the folder cannot be listed.
+    """
+    home = models_home()
+    names = [path.name for path in home.iterdir()] if home.is_dir() else []
+    return [name for name in names if name != EMBEDDED and is_model_name(name)]
+
+
 def model_path(name: str) -> Path:
     """The folder of a named model, present or not. Raises UsageError for an impossible name."""
     if not is_model_name(name):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lensctl.errors import LensctlError, ModelError
 from lensctl.models.folder import CONFIG, open_folder
-from lensctl.models.home import EMBEDDED, expanded, model_path, models_home
+from lensctl.models.home import EMBEDDED, expanded, model_path, models_home, names_here
 from lensctl.models.interface import Model, ModelInfo
 from lensctl.models.named import NAMED
 
@@ -49,10 +49,18 @@ def open_model(name_or_path: str) -> Model:
 
 def list_models() -> list[ListedModel]:
     """The embedded model, then all others by name: present ones and those that can be pulled."""
-    home = models_home()
-    names = {path.name for path in home.glob("[!.]*/") if (path / CONFIG).exists()}
-    others = [_listed(name) for name in sorted(names | NAMED.keys())]
+    here = {name for name in names_here() if _has_config(models_home() / name)}
+    others = [_listed(name) for name in sorted(here | NAMED.keys())]
     return [_embedded(), *others]
+
+
+def _has_config(folder: Path) -> bool:
+    """Also where that cannot be seen, so that the folder is listed with its problem."""
+    try:
+        (folder / CONFIG).stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError | NotADirectoryError)
+    return True
 
 
 def _embedded() -> ListedModel:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,74 @@ def test_names_that_lead_elsewhere(run, tmp_path: Path) -> None:
         assert refused.returncode == 5 and "already" in refused.stderr
         assert run("remove", f"link{number}").returncode == 0
     assert elsewhere.is_dir() and list(home.iterdir()) == []
+
+
+LOSE_RIGHTS = """
+import os
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+"""
+WARM = """
+from lensctl.cli.completion import complete
+from lensctl.models.registry import list_models, open_model
+open_model("mini"), complete(["query", "--model"], "")
+"""
+TAB = """
+print("offers", *(value for value, _ in complete(["query", "--model"], "")[0]))
+"""
+LIST = """
+for model in list_models():
+    print(model.name, model.present, model.problem, sep="|")
+"""
+
+
+def _seen_without_rights(home: Path, code: str) -> list[str]:
+    """The lines that a user who is not root gets."""
+    environment = os.environ | {"LENSCTL_MODELS": str(home)}
+    # Root's interpreter may be out of that user's reach: what it needs is imported before.
+    command = [sys.executable, "-c", WARM + LOSE_RIGHTS + code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_model_without_rights_is_listed_with_its_problem() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        home = Path(place)
+        home.chmod(0o755)
+        for name in ("closed", "not.json", "No Name", ".hidden"):
+            (home / name).mkdir()
+            (home / name / "config.json").write_text("x")
+        (home / "file").touch()
+        (home / "closed").chmod(0)
+        *lines, offers = _seen_without_rights(home, LIST + TAB)
+        (home / "closed").chmod(0o755)
+    assert "closed|True|config.json cannot be read: Permission denied" in lines
+    here = {line.split("|")[0] for line in lines if "|True|" in line}
+    assert here == {"mini", "closed", "not.json"}
+    assert offers == "offers closed mini not.json"
+
+
+def test_tab_says_nothing_of_a_folder_without_rights() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        home = Path(place) / "closed"
+        home.mkdir(mode=0)
+        assert _seen_without_rights(home, TAB) == ["offers mini"]
+
+
+def test_what_a_model_says_is_printed_as_text(run, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pkl"
+    weights.write_bytes(published.checkpoint_bytes())
+    assert run("convert", str(weights), "--name", "tiny").returncode == 0
+    config = tmp_path / "models" / "tiny" / "config.json"
+    values = json.loads(config.read_text())
+    values["info"]["description"] = "\x1b[31mred\x1b]0;owned\x07\nsecond line"
+    config.write_text(json.dumps(values))
+    for arguments in (["list"], ["info", "tiny"]):
+        shown = run(*arguments).stdout
+        assert "\\x1b[31mred" in shown and "\\nsecond" in shown
+        assert shown.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
