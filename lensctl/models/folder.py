@@ -161,8 +161,10 @@ def _check_agreement(folder: ModelFolder) -> None:
     for name, facts in folder.files.items():
         if name != Path(name).name or not name.isprintable():
             raise ValueError(f"{name!r} is no file's name")
-        if type(facts["bytes"]) is not int or not isinstance(facts["sha256"], str):
-            raise ValueError(f"it should not say {facts!r} of {name}")
+        if not isinstance(facts, Mapping) or not (
+            type(facts.get("bytes")) is int and isinstance(facts.get("sha256"), str)
+        ):
+            raise ValueError(f"of {name} it should not say {facts!r}")
 
 
 def save_model_folder(
