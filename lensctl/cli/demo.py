@@ -33,26 +33,26 @@ def demo() -> None:
 
 def _run(photos: Path, folder: Path) -> None:
     from lensctl.cli.index import index
-    from lensctl.cli.opening import DEFAULT_MODEL
     from lensctl.library.library import Library
+    from lensctl.models.home import EMBEDDED
 
     print(f"$ lensctl index {photos}")
-    index([photos], library=folder, model=DEFAULT_MODEL, exclude=list(_NOT_PHOTOS))
+    index([photos], library=folder, model=EMBEDDED, exclude=list(_NOT_PHOTOS))
     for name, words in _QUERIES:
         _ask(Library(folder), photos, name, words)
     note("\nyour own photos: lensctl index ~/Photos, then: lensctl query img.jpg")
 
 
 def _ask(library: "Library", photos: Path, name: str, words: str) -> None:
-    from lensctl.cli.opening import DEFAULT_MODEL
     from lensctl.cli.results import as_results, print_results
     from lensctl.library.session import open_session
+    from lensctl.models.home import EMBEDDED
     from lensctl.models.registry import open_model
 
     told = " ".join(one for one in (name, f'"{words}"' if words else "") if one)
     print(f"\n$ lensctl query {told}")
     asked = Asked(photos / name if name else None, words)
-    with open_session(library, open_model(DEFAULT_MODEL)) as session:
+    with open_session(library, open_model(EMBEDDED)) as session:
         results = as_results(session.find(asked.question(session), _RESULTS))
     # Beside the query, the file's name says enough.
     shown = [replace(one, path=one.path.rpartition(b"/")[2]) for one in results]

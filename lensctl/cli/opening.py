@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lensctl.models.home import EMBEDDED
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from lensctl.library.search import SearchMode
     from lensctl.library.session import Session
     from lensctl.models.interface import Model
-
-DEFAULT_MODEL = "mini"
 
 
 def existing_library(folder: Path) -> "Library":
@@ -39,12 +39,12 @@ def model_name(library: "Library", name: str) -> str:
 
         folder = expanded(name)
         # A folder that happens to be called like the embedded model must not stand in for it.
-        is_folder = os.sep in name or (name != DEFAULT_MODEL and (folder / "config.json").is_file())
+        is_folder = os.sep in name or (name != EMBEDDED and (folder / "config.json").is_file())
         return str(folder.resolve()) if is_folder else name
     if library.exists():
         with library.reading() as catalog:
-            return catalog.fact("model") or DEFAULT_MODEL
-    return DEFAULT_MODEL
+            return catalog.fact("model") or EMBEDDED
+    return EMBEDDED
 
 
 def session_of(settings: "Settings") -> "AbstractContextManager[Session]":

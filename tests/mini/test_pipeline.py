@@ -58,8 +58,10 @@ def test_all_missing_packages_are_named_before_anything_is_made(tmp_path, monkey
         monkeypatch.setattr(sources, name, tmp_path / place)
     photos = {"some-photos (Debian): CC0": (tmp_path, ("a.jpg", "b.jpg"))}
     monkeypatch.setattr(sources, "SOURCES", photos)
-    absent = replace(sources.TEACHER_WEIGHTS, distribution="no-such-distribution-of-weights")
-    monkeypatch.setattr(sources, "TEACHER_WEIGHTS", absent)
+    for name in ("TEACHER_WEIGHTS", "TEACHER_VOCABULARY"):
+        file = getattr(sources, name)
+        absent = replace(file, distribution="no-such-distribution-of-weights")
+        monkeypatch.setattr(sources, name, absent)
     with pytest.raises(DependencyError, match="5 of the packages") as caught:
         train_lens(LensRecipe("mine", "mini"), tmp_path / "out")
     assert caught.value.next_step == (
