@@ -90,7 +90,7 @@ def load_settings(**flags: Any) -> Settings:
 def config_path() -> Path:
     """Where the config file is looked for."""
     if path := os.environ.get("LENSCTL_CONFIG"):
-        return _expanded(path)
+        return expanded(path)
     import platformdirs
 
     return platformdirs.user_config_path("lensctl") / "config.toml"
@@ -162,7 +162,8 @@ def _check(values: dict[str, Any], source: str) -> None:
         raise UsageError(f"{source}: {error.what}", next_step="correct it there") from error
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str) -> Path:
+    """A path with the home folder for ~, as it is where there is no such user."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises where there is no such user)
 
 
@@ -183,7 +184,7 @@ def _parse(name: str, text: str) -> Any:
 def _typed(name: str, value: Any, source: str) -> Any:
     kind = _types()[name]
     if kind is Path and isinstance(value, str) and value:  # "" would be the file's folder
-        return _expanded(value)
+        return expanded(value)
     if kind is float and type(value) is int:
         with contextlib.suppress(OverflowError):
             return float(value)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from lensctl.config import expanded
 from lensctl.models.home import EMBEDDED
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ def model_for(library: "Library", name: str) -> "Model":
 def model_name(library: "Library", name: str) -> str:
     """The model's name, or the absolute path of its folder where it was given as one."""
     if name:
-        from lensctl.models.home import expanded
-
         folder = expanded(name)
         # A folder that happens to be called like the embedded model must not stand in for it.
         is_folder = os.sep in name or (name != EMBEDDED and (folder / "config.json").is_file())

@@ -21,7 +21,7 @@ from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.shell_language import FILTERS, HELP, Command, Search, parse
 from lensctl.cli.terminal import as_storage_error, count, note
-from lensctl.config import Settings, load_settings
+from lensctl.config import Settings, expanded, load_settings
 from lensctl.errors import LensctlError, UsageError
 from lensctl.show.names import show_path
 
@@ -143,7 +143,7 @@ class Conversation:
             "clear": self._clear,
             "k": lambda: self._set_shown(command.value),
             "min-score": lambda: self._set_min_score(command.value),
-            "html": lambda: self._write_page(_path(command.value)),
+            "html": lambda: self._write_page(expanded(command.value)),
             "quit": lambda: None,
         }
         actions[command.name]()
@@ -262,10 +262,6 @@ class Conversation:
         return self.turns[-1]
 
 
-def _path(typed: str) -> Path:
-    return Path(os.path.expanduser(typed))  # noqa: PTH111 (Path's raises where there is no such user)
-
-
 def _number(typed: str) -> float:
     try:
         return float(typed)
@@ -275,7 +271,7 @@ def _number(typed: str) -> float:
 
 def _read_limits(limits: dict[str, str]) -> "Filters":
     return read_filters(
-        _path(limits["in"]) if "in" in limits else None,
+        expanded(limits["in"]) if "in" in limits else None,
         *(limits.get(name) for name in ("after", "before", "camera", "near", "type", "place")),
         mark="/",
     )

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from lensctl.config import expanded
 from lensctl.errors import UsageError
 from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 
@@ -141,5 +142,5 @@ def _first_photo(text: str) -> tuple[int | Path, str] | None:
 
 def _existing_path(name: str) -> Path | None:
     """The file of this name, where there is one that is no folder."""
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 (Path's raises where there is no such user)
+    path = expanded(name)
     return path if os.path.lexists(path) and not path.is_dir() else None

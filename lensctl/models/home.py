@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from lensctl.config import expanded
 from lensctl.errors import UsageError
 
 EMBEDDED = "mini"
@@ -19,11 +20,6 @@ def models_home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("lensctl") / "models"
-
-
-def expanded(path: str) -> Path:
-    """A path with the home folder for ~, as it is where there is no such user."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path's raises where there is no such user)
 
 
 def is_model_name(name: str) -> bool:

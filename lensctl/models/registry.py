@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lensctl.config import expanded
 from lensctl.errors import LensctlError, ModelError
 from lensctl.models.folder import CONFIG, open_folder
-from lensctl.models.home import EMBEDDED, expanded, model_path, models_home, names_here
+from lensctl.models.home import EMBEDDED, model_path, models_home, names_here
 from lensctl.models.interface import Model, ModelInfo
 from lensctl.models.named import NAMED
 

@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from lensctl.config import expanded
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.folder import ModelFolder
-from lensctl.models.home import expanded, models_home, new_model_path
+from lensctl.models.home import models_home, new_model_path
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from lensctl.net import Download, Progress, Retrying, download

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lensctl.config import expanded
 from lensctl.errors import DataError
 from lensctl_training.benchmarks.report import write_json
 from lensctl_training.json_lines import append_lines, read_lines
@@ -128,7 +129,7 @@ def read_asks(path: Path) -> list[Ask]:
                 raise ValueError("neither image nor text")
         except (ValueError, AttributeError, RecursionError) as error:
             raise _bad_line(path, number, str(error)) from error
-        place = path.parent / Path(image).expanduser() if image else None
+        place = path.parent / expanded(image) if image else None
         if place is not None and not place.is_file():
             raise _bad_line(path, number, f"there is no image {place}")
         asks.append(Ask(str(place.resolve()) if place else "", text))
