@@ -57,9 +57,11 @@ def pull(
             next_step="give the one that the file's publisher names, or leave --sha256 out",
         )
     known = _known(what)
+    wanted = Conversion(
+        expanded(what), name=name, backbone=backbone, overwrite=overwrite, sha256=sha256.lower()
+    )
     if known is None and "://" not in what:
-        wanted = Conversion(expanded(what), name=name, backbone=backbone)
-        return convert(replace(wanted, overwrite=overwrite, sha256=sha256.lower()))
+        return convert(wanted)
     url = _address(known.url if known else what)
     file_name = _file_name(url)
     model = name or (_model_name(what) if known else default_name(Path(file_name)))
@@ -68,26 +70,21 @@ def pull(
             f"the model {model!r} is here already",
             next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
         )
-    # Another address may give another file the same name.
-    place = hashlib.sha256(url.encode(errors="replace")).hexdigest()[:12]
-    target = models_home() / ".downloads" / model / place / file_name[-_MOST_CHARACTERS:]
-    checksum = sha256.lower() or (known.sha256 if known else "")
+    target = _place_of(url, model, file_name)
+    checksum = wanted.sha256 or (known.sha256 if known else "")
     if not target.exists():
         download(Download(url, target, sha256=checksum), progress, retrying)
-    folder = convert(
-        Conversion(
-            target,
-            name=model,
-            backbone=backbone,
-            source=url,
-            facts=known,
-            overwrite=overwrite,
-            sha256=checksum,
-        )
-    )
+    wanted = replace(wanted, file=target, name=model, source=url, facts=known, sha256=checksum)
+    folder = convert(wanted)
     if not keep_download:
         _delete(target)
     return folder
+
+
+def _place_of(url: str, model: str, file_name: str) -> Path:
+    """Where a download lies; another address may give another file the same name."""
+    place = hashlib.sha256(url.encode(errors="replace")).hexdigest()[:12]
+    return models_home() / ".downloads" / model / place / file_name[-_MOST_CHARACTERS:]
 
 
 def _delete(target: Path) -> None:
