@@ -1,9 +1,11 @@
 """The shell: its language, its answers, and the whole of it in a real pseudo-terminal."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
+import pexpect
 import pytest
 
 from lensctl.cli.shell_language import Command, Search, parse
@@ -238,6 +240,24 @@ def test_restrictions_that_cannot_be_met_are_refused(lensctl: Run) -> None:
     scores = [float(line.split("\t")[0]) for line in done.stdout.splitlines() if "\t" in line]
     assert scores
     assert min(scores) >= 0.9
+
+
+def test_no_prompt_is_written_to_a_file(home: Path, tmp_path: Path) -> None:
+    written = tmp_path / "out"
+    process = pexpect.spawn(
+        "bash",
+        ["-c", f"exec {sys.executable} -m lensctl shell -k 1 > {written}"],
+        env={**os.environ, **environment_of(home)},
+        timeout=60,
+    )
+    process.sendline("a cat")
+    process.expect("1 photo in")
+    process.sendeof()
+    process.expect(pexpect.EOF)
+    process.close()
+    assert process.exitstatus == 0
+    (line,) = written.read_text().splitlines()
+    assert line.endswith("chelsea.jpg")
 
 
 def test_a_page_that_cannot_be_written_does_not_end_the_shell(lensctl: Run) -> None:
