@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from filelock import FileLock, Timeout
 
 from lensctl import __version__
 from lensctl.errors import DownloadError, StorageError
+from lensctl.lock import held_alone
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are here and the bytes expected; None if the server is silent."""
@@ -79,15 +79,14 @@ def download(
 
     Raises:
         DownloadError: the server refuses, lies, or drops the connection too often.
-        StorageError: the disk is too full.
+        StorageError: the disk is too full, or the folder cannot be written to.
     """
-    wanted.target.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        lock = FileLock(wanted.target.with_name(f"{wanted.target.name}.lock"), timeout=0)
-        try:
-            stack.enter_context(lock)
-        except Timeout as error:
-            raise _failed(wanted, "another process is downloading it") from error
+        lock = wanted.target.with_name(f"{wanted.target.name}.lock")
+        busy = _failed(wanted, "another process is downloading it")
+        stack.enter_context(
+            held_alone(lock, busy, elsewhere="set LENSCTL_MODELS to another folder")
+        )
         client = stack.enter_context(http_client())
         _fetch_all(client, wanted, progress, retrying)
         _check_hash(wanted)

@@ -72,12 +72,12 @@ def read_question(
             next_step='lensctl query img.jpg "inside view of", or lensctl query "red barn"',
         )
     if instruction is not None:
-        if what and what != "-" and not (os.path.lexists(what) or looks_like_image_path(what)):
+        if what and what != "-" and not (os.path.lexists(what) or _looks_like_image_path(what)):
             raise _without_quotes(what, instruction)
         return Asked(_photo(what), instruction.strip())
     if what == "-" or os.path.lexists(what):
         return Asked(_photo(what), "")
-    if looks_like_image_path(what):
+    if _looks_like_image_path(what):
         raise UsageError(
             f"there is no file {what}",
             why="it looks like the path of an image",
@@ -98,7 +98,7 @@ def _without_quotes(first: str, *others: str) -> UsageError:
     """For words that the shell has cut into many arguments."""
     from shlex import quote
 
-    is_photo = first == "-" or os.path.lexists(first) or looks_like_image_path(first)
+    is_photo = first == "-" or os.path.lexists(first) or _looks_like_image_path(first)
     meant = [first, " ".join(others)] if is_photo else [" ".join((first, *others))]
     return UsageError(
         f"{1 + len(others)} arguments were given, and "
@@ -152,7 +152,7 @@ def _photo(name: str) -> Path | bytes:
     return path
 
 
-def looks_like_image_path(text: str) -> bool:
+def _looks_like_image_path(text: str) -> bool:
     from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 
     return os.sep in text or ending_of(os.fsencode(text)) in PHOTO_ENDINGS

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lensctl.whole import write_whole
+from lensctl_training.json_lines import read_lines
 
 
 class RunLog:
@@ -58,7 +59,4 @@ def _open_board(folder: Path, resumed_at: int) -> Any:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a log; a last line that a kill cut short is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return list(read_lines(path))
