@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,6 +10,9 @@ from typer.core import TyperGroup
 from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
 from lensctl.errors import DependencyError, LensctlError, UsageError
+
+if TYPE_CHECKING:
+    from lensctl_training.recipe import Recipe
 
 
 class _RunByDefault(TyperGroup):
@@ -107,13 +110,18 @@ def run(
         arguments += ["--resume"] * resume
         arguments += [part for setting in settings or [] for part in ("--set", setting)]
         raise typer.Exit(launch(nproc, arguments))
+    _train_here(loaded, out, resume=resume)
+
+
+def _train_here(recipe: "Recipe", out: Path, *, resume: bool) -> None:
+    """Train in this process, which may be one of several, and say how it ended."""
     from lensctl_training.distributed import end_with_parent, tell_parent
 
     end_with_parent()
     from lensctl_training.train import train
 
     try:
-        outcome = train(loaded, out, resume=resume)
+        outcome = train(recipe, out, resume=resume)
     except LensctlError as error:
         if tell_parent(error):
             raise typer.Exit(error.exit_code) from error
