@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lensctl.errors import DependencyError
 from lensctl.library.vectors import SearchFile
 from lensctl.models.interface import Floats
 
@@ -35,7 +36,11 @@ class _Note:
 
 
 class Graph:
-    """A loaded graph over the rows of a search file; labels are row numbers."""
+    """A loaded graph over the rows of a search file; labels are row numbers.
+
+    Raises:
+        DependencyError: hnswlib is not installed.
+    """
 
     def __init__(self, file: SearchFile) -> None:
         self._file = file
@@ -54,8 +59,15 @@ class Graph:
         return labels[0].astype(np.int64), (1.0 - distances[0]).astype(np.float32)
 
     def _load(self):  # type: ignore[no-untyped-def]  # hnswlib has no types
-        import hnswlib
-
+        try:
+            import hnswlib
+        except ImportError as error:
+            raise DependencyError(
+                "a graph cannot be searched",
+                why=f"hnswlib is missing: {error}",
+                next_step="leave out --search hnsw, or install it, which takes a C++ compiler: "
+                "pip install hnswlib",
+            ) from error
         header = self._file.header
         index = hnswlib.Index(space="ip", dim=header.dim)
         note = self._sound_note()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lensctl.errors import DependencyError
 from lensctl.library.filters import Circle, Filters, parse_date, parse_format
 from lensctl.library.hnsw import Graph
 from lensctl.library.session import open_session
@@ -115,6 +116,14 @@ def test_exact_and_hnsw_agree(coloured, library, model):
     exact = found(library, model, text="red", mode="exact")
     assert found(library, model, text="red", mode="hnsw") == exact
     assert found(library, model, text="red", mode="hnsw") == exact
+
+
+def test_without_hnswlib_only_the_graph_is_refused(coloured, library, model, monkeypatch):
+    exact = found(library, model, text="red")
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    assert found(library, model, text="red") == exact
+    with pytest.raises(DependencyError, match="a graph cannot be searched"):
+        found(library, model, text="red", mode="hnsw")
 
 
 def vector_files(library):
