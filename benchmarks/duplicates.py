@@ -15,7 +15,7 @@ import numpy as np
 import skimage
 from PIL import Image, ImageEnhance
 
-from lensctl.library.duplicates import CANDIDATE_COSINE
+from lensctl.library.duplicates import MIN_COSINE
 from lensctl.models.interface import Floats, IndexSide
 from lensctl.models.registry import open_model
 from lensctl.photos.decode import decode
@@ -66,7 +66,7 @@ def main() -> None:
     between = targets @ targets.T
     np.fill_diagonal(between, -1)
     print(f"{len(photos)} photos, {options.model}; nearest two: cosine {between.max():.2f}\n")
-    print("| altered | least cosine | candidates | hash agrees | found |")
+    print("| altered | least cosine | model agrees | hash agrees | found |")
     print("|---|---|---|---|---|")
     for name, alter in ALTERATIONS.items():
         copies = [alter(photo) for photo in photos]
@@ -75,7 +75,7 @@ def main() -> None:
             (perceptual_hash(copy) ^ own).bit_count()
             for copy, own in zip(copies, hashes, strict=True)
         ]
-        candidate, agrees = cosines >= CANDIDATE_COSINE, np.array(bits) <= MAX_DISTANCE
+        candidate, agrees = cosines >= MIN_COSINE, np.array(bits) <= MAX_DISTANCE
         print(
             f"| {name} | {cosines.min():.2f} | {candidate.sum()} | {agrees.sum()} |"
             f" {(candidate & agrees).sum()} |"

@@ -4,8 +4,8 @@
 
 For every photo below the folders: the bits in which its hash differs after each edit. Between all
 pairs of photos: how many lie within each distance. Then the time to group random hashes of which a
-tenth has a near copy; and the time that `lensctl duplicates` takes to find candidates in a library,
-by the vectors of all its photos (large_library.py makes one). Memory is the peak of the process.
+tenth has a near copy; and the time that `lensctl duplicates` takes for a library, the disk aside
+(large_library.py makes one). Memory is the peak of the process.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import io
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,26 +99,41 @@ class AsIndexed(Disk):
         return tuple(copies)
 
 
-def report_candidates(place: Path, model: str) -> None:
-    """All of `lensctl duplicates` but reading the candidates: a photo's hash is its number."""
+def report_library(place: Path, model: str) -> None:
+    """All of `lensctl duplicates` but the disk; the hashes, that a drawn library lacks, are drawn.
+
+    They come in scenes of a hundred, whose photos differ by 12 bits or so from its middle, as those
+    of a real library lie together; a tenth are near copies of others.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(photos: Sequence[PhotoCopy]) -> dict[int, int | None]:
+        middles = rng.integers(0, 2**64, max(1, len(photos) // 100), dtype=np.uint64)
+        hashes = rng.choice(middles, len(photos)) ^ flipped_bits(rng, len(photos), 12)
+        copies = rng.random(len(photos)) < 0.1
+        near = rng.choice(hashes, copies.sum()) ^ flipped_bits(rng, copies.sum(), 3)
+        hashes[copies] = near
+        ids = [photo.content_id for photo in photos]
+        return dict(zip(ids, hashes.tolist(), strict=True))
+
     with open_session(Library(place), open_model(model)) as session:
         lens = session.catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
         start = time.perf_counter()
-        read: list[int] = []
-
-        def hash_of(photo: PhotoCopy) -> int:
-            read.append(photo.content_id)
-            return photo.content_id * 0x9E3779B97F4A7C15 % 2**64
-
-        near_groups(session.catalog, file, hash_of, disk=AsIndexed())
+        groups = near_groups(session.catalog, file, drawn, disk=AsIndexed())
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{file.header.rows} photos compared by vectors in {seconds:.1f} s:"
-        f" {len(read)} candidates; peak {peak:.0f} MB"
+        f"{file.header.rows} photos compared in {seconds:.1f} s:"
+        f" {len(groups)} groups; peak {peak:.0f} MB"
     )
+
+
+def flipped_bits(rng: np.random.Generator, count: int, bits: int) -> np.ndarray:
+    """(count,) uint64 with so many bits set, or a few less."""
+    chosen = rng.integers(0, 64, (count, bits)).astype(np.uint64)
+    return np.bitwise_or.reduce(np.uint64(1) << chosen, axis=1)
 
 
 def main() -> None:
@@ -134,7 +149,7 @@ def main() -> None:
         report_edits(images, hashes)
         report_pairs(hashes)
     if arguments.library:
-        report_candidates(arguments.library, arguments.model)
+        report_library(arguments.library, arguments.model)
     for count in arguments.hashes:
         report_speed(count)
 

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
+from lensctl.errors import PhotoError
 from lensctl.show.names import show_path, show_short_path
 from lensctl.show.page_file import require_page_path
 
@@ -85,7 +85,7 @@ def duplicates(
 def _find(
     settings: Settings, folder: Path | None, disk: "Disk", *, exact: bool, distance: int
 ) -> "list[Group]":
-    from lensctl.library.duplicates import exact_groups, near_groups
+    from lensctl.library.duplicates import LookingAt, exact_groups, near_groups
 
     if exact:
         with existing_library(settings.library).reading() as catalog:
@@ -99,10 +99,17 @@ def _find(
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
+        look = LookingAt(
+            session.library,
+            at_least=session.model.info.decoded_side,
+            max_pixels=settings.max_pixels,
+            refused=_tell_refused,
+            progress=_bar,
+        )
         near = near_groups(
             catalog,
             file,
-            partial(_perceptual_hash, max_pixels=settings.max_pixels),
+            look,
             folder=under,
             max_distance=distance,
             disk=disk,
@@ -137,19 +144,11 @@ def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:
     return tqdm(items, desc=title, unit="", disable=None, leave=False)
 
 
-def _perceptual_hash(photo: "PhotoCopy", max_pixels: int) -> int | None:
+def _tell_refused(photo: "PhotoCopy", error: PhotoError) -> None:
     from tqdm import tqdm
 
-    from lensctl.errors import PhotoError
-    from lensctl.library.duplicates import telling_hash
-    from lensctl.photos.decode import decode
-
-    try:
-        return telling_hash(decode(photo.path, at_least=64, max_pixels=max_pixels).image)
-    except PhotoError as error:
-        # A line of its own above the progress bar, where there is one.
-        tqdm.write(f"not compared: {show_path(photo.path)}: {error.what}", file=sys.stderr)
-        return None
+    # A line of its own above the progress bar, where there is one.
+    tqdm.write(f"not compared: {show_path(photo.path)}: {error.what}", file=sys.stderr)
 
 
 def _print(groups: "list[Group]") -> None:

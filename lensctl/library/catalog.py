@@ -11,8 +11,11 @@ import numpy as np
 from lensctl.errors import LibraryError
 from lensctl.models.interface import Floats, ModelInfo
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every migration, and kept as SQLite's user_version: a reader needs one number."""
+
+_OLDEST_READABLE = 1
+"""Version 2 only added `looks`; searching a library of version 1 needs no writing to it."""
 
 VECTOR_DTYPE = np.dtype("<f2")
 """float16 keeps an embedding's cosine to 1e-6 and halves the library."""
@@ -70,9 +73,9 @@ class Catalog:
         self.connection = connection
 
     def require_known_schema(self, *, or_older: bool = False) -> None:
-        """Raise LibraryError where the catalog's schema is not this program's."""
-        version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == SCHEMA_VERSION or (version < SCHEMA_VERSION and or_older):
+        """Raise LibraryError where the catalog's schema is not one that this program reads."""
+        version = self.schema_version
+        if version <= SCHEMA_VERSION and (version >= _OLDEST_READABLE or or_older):
             return
         if version > SCHEMA_VERSION:
             raise LibraryError(
@@ -85,6 +88,11 @@ class Catalog:
             why=f"its schema is version {version}, this program knows {SCHEMA_VERSION}",
             next_step="bring it up to date: lensctl index",
         )
+
+    @property
+    def schema_version(self) -> int:
+        """Of the catalog as it is."""
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
     def fact(self, key: str) -> str | None:
         """A fact of the library as a whole, or None."""
@@ -155,6 +163,13 @@ class Catalog:
             (owner_id, json.dumps(list(content_ids))),
         )
         return {content_id: to_floats(blob) for content_id, blob in rows}
+
+    def looks(self) -> dict[int, int | None]:
+        """Content id -> perceptual hash, or None where it has none; for those looked at."""
+        if self.schema_version < 2:
+            return {}
+        rows = self.connection.execute("SELECT content_id, hash FROM looks")
+        return {one: None if value is None else value % (1 << 64) for one, value in rows}
 
     def vector_state(self, lens: KnownLens) -> VectorState:
         """The state that search files of this lens must have."""

@@ -114,9 +114,7 @@ def _mend_rows(recorder: Recorder) -> list[str]:
                 done.append(f"removed {len(ids)} unusable {table}")
         for name, sql in _BAD_ROWS.items():
             table = sql.split()[3]
-            cursor = recorder.connection.execute(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM ({sql}))"
-            )
+            cursor = recorder.connection.execute(f"DELETE FROM {table} WHERE rowid IN ({sql})")
             if cursor.rowcount:
                 done.append(f"removed {cursor.rowcount} {name}")
         if done:
@@ -152,7 +150,7 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: st
     saved = 0
     for order in ("ASC", "DESC"):
         try:
-            key = "key" if table == "facts_of_library" else "id"
+            key = "key" if table == "facts_of_library" else "rowid"
             for row in source.execute(f"SELECT * FROM {table} ORDER BY {key} {order}"):
                 marks = ", ".join("?" * len(row))
                 saved += target.execute(
@@ -173,6 +171,7 @@ _TABLES = (
     "lenses",
     "embeddings",
     "targets",
+    "looks",
 )
 
 _BAD_ROWS = {
@@ -183,6 +182,8 @@ _BAD_ROWS = {
     "embeddings of the wrong size": "SELECT embeddings.id FROM embeddings"
     " JOIN encoders ON encoders.id = encoder_id WHERE length(vector) != 2 * dim",
     "embeddings of contents that are gone": "SELECT id FROM embeddings"
+    " WHERE content_id NOT IN (SELECT id FROM contents)",
+    "perceptual hashes of contents that are gone": "SELECT content_id FROM looks"
     " WHERE content_id NOT IN (SELECT id FROM contents)",
     "targets of the wrong size": "SELECT targets.id FROM targets"
     " JOIN lenses ON lenses.id = lens_id WHERE length(vector) != 2 * lenses.dim",

@@ -1,45 +1,42 @@
 """Groups of photos that are the same: byte for byte, or to the eye.
 
-Exact copies are known from their content hashes. For near copies, kept vectors find the candidates
-without reading a photo, and only these are looked at: a perceptual hash decides.
+Exact copies are known from their content hashes, near ones from the perceptual hashes that
+indexing keeps: pairs of near hashes are candidates, and the model's vectors must agree. Photos are
+read only where they were indexed before such hashes were kept.
 
 What is found may be deleted by a script, so the catalog is not believed: a photo counts only where
 its file lies on the disk as it was indexed, and a file counts once, whatever its names.
 """
 
+import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from lensctl.errors import LibraryError, PhotoError, StorageError
 from lensctl.library.catalog import Catalog, folder_condition
+from lensctl.library.library import Library
+from lensctl.library.pipeline import in_order
 from lensctl.library.vectors import SearchFile
-from lensctl.models.interface import Floats
-from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near, perceptual_hash
+from lensctl.photos.decode import decode
+from lensctl.photos.near_duplicates import MAX_DISTANCE, Progress, group_near, telling_hash
 
-CANDIDATE_COSINE = 0.75
-"""Most copies that were resized, recompressed or brightened stay above; see docs/results.md."""
+MIN_COSINE = 0.7
+"""What looks the same to the hash and not to the model is not the same: drawings on plain ground,
+flags, icons. Most copies that were resized, recompressed or brightened stay above; see
+docs/results.md."""
 
 MAX_STRETCH = 1.05
 """How much longer in shape a near copy may be: room for rounding and for a narrow crop, not for
 3:2 beside 4:3. The hash squeezes every photo into a square and cannot tell."""
 
-MIN_CONTRAST = 1.0
-"""Grey levels, standard deviation of the miniature; the flattest photo measured has 9. Below one,
-the signs that make the hash are those of rounding, and of one colour alone it has no bit set."""
-
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Hands on the items of a long loop, and shows how far it is, under a title."""
-
-_BLOCK = 4096
-_SKETCH = 256
-_SKETCH_ERROR = 0.12
-"""Four times the likely error of a sketch's cosine."""
+_KEPT_AT_ONCE = 256
 _COPY_NAME = re.compile(rb"(?i)[ _-]copy|\bcopy of |\(\d+\)|~\d*$|[-_]edited|[-_]\d{3,4}x\d{3,4}")
 
 
@@ -133,8 +130,8 @@ def exact_groups(
         disk: learns which files are stale; one for all searches of a run.
     """
     disk = disk or Disk()
-    several = (one for one in _by_content(catalog, folder).values() if len(one) > 1)
-    groups = [Group("exact", disk.files(copies)) for copies in several]
+    several = _by_content(catalog, folder, _present_contents(catalog, folder, at_least=2))
+    groups = [Group("exact", disk.files(copies)) for copies in several.values()]
     wasteful = [group for group in groups if len(group.photos) > 1]
     return sorted(wasteful, key=lambda group: -wasted_bytes([group]))
 
@@ -142,7 +139,7 @@ def exact_groups(
 def near_groups(
     catalog: Catalog,
     file: SearchFile,
-    hash_of: Callable[[PhotoCopy], int | None],
+    look: Callable[[Sequence[PhotoCopy]], Mapping[int, int | None]],
     *,
     folder: bytes | None = None,
     max_distance: int = MAX_DISTANCE,
@@ -153,78 +150,164 @@ def near_groups(
 
     Args:
         file: the search file of targets.
-        hash_of: the perceptual hash of a photo; None where it has none or cannot be read.
+        look: asked for the perceptual hashes, by content id, that the library does not know yet;
+            None where a photo has none. See `LookingAt`.
         folder: only photos in it.
         max_distance: bits in which the hashes may differ.
         disk: learns which files are stale; one for all searches of a run.
-        progress: shows how far the two long loops are.
+        progress: shows how far the long loop is.
     """
     disk = disk or Disk()
-    copies = _by_content(catalog, folder)
-    content_ids = file.ids_at(slice(None))
-    rows = np.flatnonzero(np.isin(content_ids, list(copies)))
-    candidates = [
-        [one for row in members for one in disk.files(copies[int(content_ids[row])])[:1]]
-        for members in _components(file, rows, progress)
-    ]
-    candidates = [members for members in candidates if len(members) > 1]
-    photos = [photo for members in candidates for photo in members]
-    hashes = {one.content_id: hash_of(one) for one in progress(photos, "looking at candidates")}
+    present = _present_contents(catalog, folder)
+    rows = {one: row for row, one in enumerate(file.ids_at(slice(None)).tolist()) if one in present}
+    known = _hashes(catalog, rows, look, disk)
+    ids = list(known)
+    chains = group_near([known[one] for one in ids], max_distance, progress)
+    near = [[ids[place] for place in chain] for chain in chains]
+    copies = _by_content(catalog, folder, [one for chain in near for one in chain])
     groups = []
-    for members in candidates:
-        known = [(one, value) for one in members if (value := hashes[one.content_id]) is not None]
-        groups += [Group("near", disk.files(alike)) for alike in _alike(known, max_distance)]
+    for chain in near:
+        photos = [one for content in chain for one in disk.files(copies.get(content, []))[:1]]
+        told = [_Told(one, known[one.content_id], rows[one.content_id]) for one in photos]
+        groups += [Group("near", disk.files(alike)) for alike in _alike(told, file, max_distance)]
     return [group for group in groups if len(group.photos) > 1]
 
 
-def telling_hash(image: Image.Image) -> int | None:
-    """The perceptual hash of an upright photo; None where it is too flat to tell it by its looks.
+class LookingAt:
+    """Perceptual hashes of photos that an older lensctl indexed, kept in the library as they come.
 
-    A black photo and a grey one have the same hash, that of no features.
+    A library that cannot be written to, or that another process writes to, gets them another time.
+
+    Args:
+        at_least: shortest side in pixels that decoding must keep, as in indexing.
+        max_pixels: larger photos are refused before decoding.
+        refused: told which photos cannot be read.
     """
-    small = image.convert("L").resize((32, 32), Image.Resampling.BOX, reducing_gap=2.0)
-    return perceptual_hash(image) if np.std(np.asarray(small)) >= MIN_CONTRAST else None
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        at_least: int,
+        max_pixels: int,
+        refused: Callable[[PhotoCopy, PhotoError], None],
+        progress: Progress = lambda items, _: items,
+    ) -> None:
+        self._library = library
+        self._at_least = at_least
+        self._max_pixels = max_pixels
+        self._refused = refused
+        self._progress = progress
+
+    def __call__(self, photos: Sequence[PhotoCopy]) -> dict[int, int | None]:
+        """Content id -> perceptual hash, None where it has none; without unreadable photos."""
+        found: dict[int, int | None] = {}
+        unkept: dict[int, int | None] = {}
+        workers = os.cpu_count() or 1
+        shown = self._progress(photos, "looking at photos")
+        with closing(in_order(shown, self._look, workers, window=4 * workers)) as looked:
+            for photo, result in zip(photos, looked, strict=True):
+                if isinstance(result, PhotoError):
+                    self._refused(photo, result)
+                    continue
+                found[photo.content_id] = unkept[photo.content_id] = result
+                if len(unkept) >= _KEPT_AT_ONCE:
+                    self._keep(unkept)
+        self._keep(unkept)
+        return found
+
+    def _look(self, photo: PhotoCopy) -> int | PhotoError | None:
+        try:
+            image = decode(photo.path, at_least=self._at_least, max_pixels=self._max_pixels).image
+            return telling_hash(image)
+        except PhotoError as error:
+            return error
+
+    def _keep(self, unkept: dict[int, int | None]) -> None:
+        try:
+            with self._library.writing() as recorder, recorder.transaction():
+                for content_id, value in unkept.items():
+                    recorder.record_looks(content_id, value)
+        except (LibraryError, StorageError):
+            return
+        unkept.clear()
 
 
-def _alike(photos: list[tuple[PhotoCopy, int]], max_distance: int) -> list[list[PhotoCopy]]:
-    """Parts of two or more photos (with their hashes): one to keep, and what is near *to it*.
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A photo with its perceptual hash and its row in the search file."""
+
+    photo: PhotoCopy
+    hash: int
+    row: int
+
+
+def _hashes(
+    catalog: Catalog,
+    content_ids: Collection[int],
+    look: Callable[[Sequence[PhotoCopy]], Mapping[int, int | None]],
+    disk: Disk,
+) -> dict[int, int]:
+    """Content id -> perceptual hash, of those among some contents that have one."""
+    known = catalog.looks()
+    unknown = [one for one in content_ids if one not in known]
+    if unknown:
+        copies = _by_content(catalog, None, unknown).values()
+        known |= look([one for several in copies for one in disk.files(several)[:1]])
+    return {one: value for one in content_ids if (value := known.get(one)) is not None}
+
+
+def _alike(photos: list[_Told], file: SearchFile, max_distance: int) -> list[list[PhotoCopy]]:
+    """Parts of two or more photos: one to keep, and what is near *to it*.
 
     Chains of near pairs lead from one end of a burst or a pan to the other, to photos that no one
     would take for copies; so the best photo of a chain gathers its own copies, then the best of
     what is left.
     """
+    ranks = {one: place for place, one in enumerate(_best_first(one.photo for one in photos))}
+    photos = sorted(photos, key=lambda one: ranks[one.photo])
+    hashes = np.array([one.hash for one in photos], dtype=np.uint64)
+    shapes = np.array([one.photo.width / one.photo.height for one in photos])
+    rows = np.array([one.row for one in photos])
     found: list[list[PhotoCopy]] = []
-    for places in group_near([value for _, value in photos], max_distance):
-        hashes = {photos[place][0]: photos[place][1] for place in places}
-        left = list(_best_first(hashes))
-        while len(left) > 1:
-            kept = left[0]
-            near = [
-                one
-                for one in left
-                if (hashes[one] ^ hashes[kept]).bit_count() <= max_distance
-                and _stretch(one, kept) <= MAX_STRETCH
-            ]
-            if len(near) > 1:
-                found.append(near)
-            gathered = set(near)
-            left = [one for one in left if one not in gathered]
+    left = np.arange(len(photos))
+    while len(left) > 1:
+        kept, others = left[0], left[1:]
+        stretch = shapes[others] / shapes[kept]
+        near = others[
+            (np.bitwise_count(hashes[others] ^ hashes[kept]) <= max_distance)
+            & (np.maximum(stretch, 1 / stretch) <= MAX_STRETCH)
+        ]
+        cosines = file.vectors_at(rows[near]) @ file.vectors_at(rows[[kept]])[0]
+        near = near[cosines >= MIN_COSINE]
+        if len(near):
+            found.append([photos[place].photo for place in (kept, *near)])
+        left = np.setdiff1d(others, near, assume_unique=True)
     return found
 
 
-def _stretch(one: PhotoCopy, other: PhotoCopy) -> float:
-    """How much longer the longer shape is; 1 where both have the same."""
-    shapes = one.width / one.height, other.width / other.height
-    return max(shapes) / min(shapes)
+def _present_contents(catalog: Catalog, folder: bytes | None, at_least: int = 1) -> set[int]:
+    """Ids of the contents that lie in so many places."""
+    condition, values = ("", []) if folder is None else folder_condition(folder)
+    rows = catalog.connection.execute(
+        "SELECT content_id FROM photos WHERE content_id NOT NULL AND state = 'present'"
+        f" {condition} GROUP BY content_id HAVING count(*) >= ?",
+        [*values, at_least],
+    )
+    return {content_id for (content_id,) in rows}
 
 
-def _by_content(catalog: Catalog, folder: bytes | None) -> dict[int, list[PhotoCopy]]:
+def _by_content(
+    catalog: Catalog, folder: bytes | None, content_ids: Iterable[int]
+) -> dict[int, list[PhotoCopy]]:
+    """Content id -> the places of some contents."""
     condition, values = ("", []) if folder is None else folder_condition(folder)
     rows = catalog.connection.execute(
         "SELECT photos.path, contents.id, photos.size, width, height, format, taken,"
         " photos.mtime_ns FROM photos JOIN contents ON contents.id = photos.content_id"
-        f" WHERE photos.state = 'present' {condition} ORDER BY photos.path",
-        values,
+        " WHERE contents.id IN (SELECT value FROM json_each(?))"
+        f" AND photos.state = 'present' {condition} ORDER BY photos.path",
+        [json.dumps(list(content_ids)), *values],
     )
     found: dict[int, list[PhotoCopy]] = {}
     for row in rows:
@@ -252,62 +335,6 @@ def _best_first(photos: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
             ),
         )
     )
-
-
-def _components(file: SearchFile, rows: np.ndarray, progress: Progress) -> list[list[int]]:
-    """Sets of two or more rows linked by cosines of CANDIDATE_COSINE or more."""
-    parent = {int(row): int(row) for row in rows}
-
-    def top(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    for left, right in _close_pairs(file, rows, progress):
-        parent[top(left)] = top(right)
-    sets: dict[int, list[int]] = {}
-    for row in parent:
-        sets.setdefault(top(row), []).append(row)
-    return [members for members in sets.values() if len(members) > 1]
-
-
-def _close_pairs(
-    file: SearchFile, rows: np.ndarray, progress: Progress = lambda items, _: items
-) -> Iterator[tuple[int, int]]:
-    """Pairs of rows with a cosine of CANDIDATE_COSINE or more; found by sketches, then checked."""
-    sketches = _sketches(file, rows)
-    starts = range(0, len(rows), _BLOCK)
-    blocks = [(start, other) for start in starts for other in starts if start <= other]
-    for start, other in progress(blocks, "comparing vectors"):
-        cosines = sketches[start : start + _BLOCK] @ sketches[other : other + _BLOCK].T
-        left, right = np.nonzero(cosines >= CANDIDATE_COSINE - _SKETCH_ERROR)
-        left, right = left + start, right + other
-        yield from _checked(file, rows[left[left < right]], rows[right[left < right]])
-
-
-def _sketches(file: SearchFile, rows: np.ndarray) -> Floats:
-    """(N, K) unit vectors whose cosines are nearly those of the rows.
-
-    Vectors thrown onto K random directions keep their cosines to about (1 - cosine^2) / sqrt(K)
-    (Johnson and Lindenstrauss 1984): 0.03 at the bound, and a fifth of the products for `mini`.
-    """
-    dim = file.codes.shape[1]
-    directions = np.random.default_rng(0).standard_normal((dim, _SKETCH), dtype=np.float32)
-    sketches = np.empty((len(rows), _SKETCH), dtype=np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        some = file.vectors_at(rows[start : start + _BLOCK]) @ directions
-        some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
-        sketches[start : start + _BLOCK] = some
-    return sketches
-
-
-def _checked(file: SearchFile, left: np.ndarray, right: np.ndarray) -> Iterator[tuple[int, int]]:
-    for start in range(0, len(left), _BLOCK):
-        one, other = left[start : start + _BLOCK], right[start : start + _BLOCK]
-        cosines = np.einsum("nd,nd->n", file.vectors_at(one), file.vectors_at(other))
-        close = cosines >= CANDIDATE_COSINE
-        yield from zip(one[close].tolist(), other[close].tolist(), strict=True)
 
 
 def wasted_bytes(groups: Sequence[Group]) -> int:

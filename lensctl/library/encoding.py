@@ -185,7 +185,7 @@ class _BatchWriter:
             usable = False
         assert one.facts is not None
         content_id = self._recorder.record_photo(
-            self._root_id, ReadPhoto(one.found, one.content_hash, one.facts)
+            self._root_id, ReadPhoto(one.found, one.content_hash, one.facts, one.looks)
         )
         if not usable:
             # No error of the photo's, which other models may know: the next run tries it again.

@@ -18,6 +18,17 @@ def m001_photos_and_vectors(db: Database) -> None:
             db.execute(statement)
 
 
+@migrations()
+def m002_looks(db: Database) -> None:
+    """Perceptual hashes; NULL where a photo is too flat to have one, no row where it is unknown."""
+    db.execute(
+        "CREATE TABLE looks (\n"
+        "    content_id INTEGER PRIMARY KEY REFERENCES contents (id),\n"
+        "    hash INTEGER\n"
+        ")"
+    )
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE facts_of_library (
     key TEXT PRIMARY KEY,

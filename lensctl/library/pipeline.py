@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 from lensctl.errors import PhotoError
 from lensctl.models.interface import Floats, Preprocessor
 from lensctl.photos.facts import Facts
+from lensctl.photos.near_duplicates import telling_hash
 from lensctl.photos.reader import read_photo
 from lensctl.photos.scan import FoundPhoto
 
@@ -25,12 +26,17 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A photo ready for the encoder; `pixels` is None where its vectors are kept already."""
+    """A photo ready for the encoder; `pixels` is None where its vectors are kept already.
+
+    Attributes:
+        looks: its perceptual hash; None where it has none, too.
+    """
 
     found: FoundPhoto
     content_hash: bytes
     facts: Facts | None
     pixels: Floats | None
+    looks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +111,8 @@ class PhotoReader:
             return Unreadable(found, error.strerror or str(error))
         if read.image is None:
             return Prepared(found, read.content_hash, None, None)
-        return Prepared(found, read.content_hash, read.facts, self._preprocess(read.image))
+        pixels, looks = self._preprocess(read.image), telling_hash(read.image)
+        return Prepared(found, read.content_hash, read.facts, pixels, looks)
 
 
 def in_order(

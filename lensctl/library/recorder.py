@@ -27,11 +27,12 @@ ORPHAN_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class ReadPhoto:
-    """A photo that was read: where it lies, what it holds."""
+    """A photo that was read: where it lies, what it holds, and its perceptual hash if any."""
 
     found: FoundPhoto
     content_hash: bytes
     facts: Facts
+    looks: int | None
 
 
 class Recorder(Catalog):
@@ -113,6 +114,7 @@ class Recorder(Catalog):
     def record_photo(self, root_id: int, photo: ReadPhoto) -> int:
         """Enter a photo that was read, and its content; returns the content's id."""
         content_id = self._record_content(photo.content_hash, photo.facts)
+        self.record_looks(content_id, photo.looks)
         self._put_photo(root_id, photo.found, content_id, None)
         return content_id
 
@@ -162,6 +164,13 @@ class Recorder(Catalog):
         content_id = self.content_of_hash(content_hash)
         assert content_id is not None
         return content_id
+
+    def record_looks(self, content_id: int, perceptual_hash: int | None) -> None:
+        """Keep the perceptual hash of a content, or that it has none; a kept one stays."""
+        value = None if perceptual_hash is None else signed(perceptual_hash)
+        self.connection.execute(
+            "INSERT OR IGNORE INTO looks (content_id, hash) VALUES (?, ?)", (content_id, value)
+        )
 
     def record_embedding(
         self,
@@ -223,7 +232,7 @@ class Recorder(Catalog):
         chosen = f"SELECT contents.id FROM contents WHERE {condition}"
         if self.connection.execute(f"{chosen} LIMIT 1", values).fetchone() is None:
             return
-        for table in ("targets", "embeddings"):
+        for table in ("targets", "embeddings", "looks"):
             self.connection.execute(f"DELETE FROM {table} WHERE content_id IN ({chosen})", values)
         self.connection.execute(f"DELETE FROM contents WHERE {condition}", values)
         self.set_fact("epoch", str(self.epoch + 1))
@@ -309,7 +318,7 @@ def _renaming(old: bytes, new: bytes) -> tuple[bytes, bytes, bytes, int]:
 
 
 def signed(number: int) -> int:
-    """A 64-bit number as SQLite holds it: some file systems use the highest bit."""
+    """A 64-bit number as SQLite holds it: hashes and some file systems use the highest bit."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 

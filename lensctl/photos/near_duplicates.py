@@ -5,7 +5,8 @@ A 64-bit perceptual hash finds them among hundreds of thousands of photos in sec
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,13 @@ MAX_DISTANCE = 6
 
 Unrelated photos differ in 32 bits on average; see docs/photos.md for the distances measured.
 """
+
+MIN_CONTRAST = 1.0
+"""Grey levels, standard deviation of the miniature; the flattest photo measured has 9. Below one,
+the signs that make the hash are those of rounding, and of one colour alone it has no bit set."""
+
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Hands on the items of a long loop, and shows how far it is, under a title."""
 
 
 def _cosines() -> NDArray[np.float32]:
@@ -44,15 +52,37 @@ def perceptual_hash(image: Image.Image) -> int:
     Returns:
         0 to 2**64 - 1.
     """
-    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
-    pixels = np.asarray(small, dtype=np.float32)
+    return _hash(_miniature(image))
+
+
+def telling_hash(image: Image.Image) -> int | None:
+    """The perceptual hash of an upright photo; None where it is too flat to tell it by its looks.
+
+    A black photo and a grey one have the same hash, that of no features.
+    """
+    pixels = _miniature(image)
+    return _hash(pixels) if pixels.std() >= MIN_CONTRAST else None
+
+
+def _miniature(image: Image.Image) -> NDArray[np.float32]:
+    """(32, 32) grey levels."""
+    grey = image if image.mode == "RGB" else image.convert("L")
+    small = grey.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    return np.asarray(small.convert("L"), dtype=np.float32)
+
+
+def _hash(pixels: NDArray[np.float32]) -> int:
     low = (_COSINES @ (pixels - pixels.mean()) @ _COSINES.T).ravel()
     bits = low > np.median(low[1:])
     bits[0] = False  # the mean brightness says nothing, and would be a coin toss
     return int.from_bytes(np.packbits(bits).tobytes())
 
 
-def group_near(hashes: Sequence[int], max_distance: int = MAX_DISTANCE) -> list[list[int]]:
+def group_near(
+    hashes: Sequence[int],
+    max_distance: int = MAX_DISTANCE,
+    progress: Progress = lambda items, _: items,
+) -> list[list[int]]:
     """Groups of photos linked by hashes at most `max_distance` bits apart.
 
     Exact, and far from quadratic: two such hashes, cut into `max_distance` + k pieces, agree in at
@@ -62,6 +92,7 @@ def group_near(hashes: Sequence[int], max_distance: int = MAX_DISTANCE) -> list[
     Args:
         hashes: n integers of 64 bits.
         max_distance: 0 to 32 bits.
+        progress: shows how far the loop over the hashes' pieces is.
 
     Returns:
         Groups of two or more positions in `hashes`, ascending, ordered by their first.
@@ -73,19 +104,20 @@ def group_near(hashes: Sequence[int], max_distance: int = MAX_DISTANCE) -> list[
     unique, owner = np.unique(np.asarray(hashes, dtype=np.uint64), return_inverse=True)
     labels = np.arange(len(unique))
     if max_distance > 0:
-        for left, right in _candidate_pairs(unique, max_distance):
+        for left, right in _candidate_pairs(unique, max_distance, progress):
             near = np.bitwise_count(unique[left] ^ unique[right]) <= max_distance
             labels = _joined(labels, left[near], right[near])
     return _groups(labels[owner])
 
 
 def _candidate_pairs(
-    hashes: NDArray[np.uint64], max_distance: int
+    hashes: NDArray[np.uint64], max_distance: int, progress: Progress
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Every pair that may be near, some more than once; unequal hashes, in blocks."""
     shared = _pieces_to_share(len(hashes), max_distance)
     masks = _piece_masks(max_distance + shared)
-    for chosen in itertools.combinations(masks, shared):
+    passes = list(itertools.combinations(masks, shared))
+    for chosen in progress(passes, "comparing photos"):
         keys = hashes & np.uint64(sum(chosen))
         order = np.argsort(keys, kind="stable")
         yield from _pairs_within_runs(keys[order], order)

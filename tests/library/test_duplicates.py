@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,15 @@ from PIL import Image
 from lensctl.library.duplicates import (
     Disk,
     Group,
+    LookingAt,
+    PhotoCopy,
     exact_groups,
     near_groups,
-    telling_hash,
     wasted_bytes,
 )
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
-from lensctl.photos.decode import decode
-from lensctl.photos.near_duplicates import MAX_DISTANCE
+from lensctl.photos.near_duplicates import MAX_DISTANCE, telling_hash
 from support.colour_model import ColourModel
 
 Find = Callable[[], list[list[str]]]
@@ -46,6 +46,10 @@ def _same(source: Path, copy: Path) -> None:
     shutil.copy(source, copy)
 
 
+def _no_looking(photos: Sequence[PhotoCopy]) -> dict[int, int | None]:
+    raise AssertionError("indexing keeps the hashes")
+
+
 EXACT_AND_NEAR = pytest.mark.parametrize("copy", [_same, _smaller])
 
 
@@ -61,7 +65,7 @@ def search(library: Library, model: ColourModel) -> Callable[[], tuple[list[Grou
             near = near_groups(
                 session.catalog,
                 session.searcher.file(lens, "target"),
-                lambda photo: telling_hash(decode(photo.path, at_least=64).image),
+                _no_looking,
                 disk=disk,
             )
             return [*exact_groups(session.catalog, disk=disk), *near], disk
@@ -299,20 +303,122 @@ def test_a_faint_picture_is_told_by_its_looks(tmp_path: Path) -> None:
     assert telling_hash(Image.new("RGB", (30, 20), "white")) is None
 
 
-def test_progress_names_its_loops_and_counts_them(index, library: Library, tmp_path: Path) -> None:
+@pytest.fixture
+def old_library(index, library: Library, tmp_path: Path) -> Path:
+    """A library of the schema before hashes were kept: two copies, a flat picture and another."""
     photo = _scene(tmp_path / "p" / "one.png", 1)
     _smaller(photo, tmp_path / "p" / "two.png")
+    _scene(tmp_path / "p" / "other.png", 2)
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "p" / "flat.png")
     index(tmp_path / "p")
+    with library.writing() as recorder:
+        recorder.connection.execute("DROP TABLE looks")
+        recorder.connection.execute(
+            "DELETE FROM _sqlite_migrations WHERE name = ?", ("m002_looks",)
+        )
+        recorder.connection.execute("PRAGMA user_version = 1")
+    return tmp_path / "p"
+
+
+@pytest.fixture
+def look_at(library: Library, model: ColourModel) -> Callable[..., tuple[list[Group], list[str]]]:
+    """Near groups of a library, and the names of the photos that were refused."""
+
+    def run(progress=lambda items, _: items) -> tuple[list[Group], list[str]]:
+        refused: list[str] = []
+        look = LookingAt(
+            library,
+            at_least=model.info.decoded_side,
+            max_pixels=10_000_000,
+            refused=lambda photo, _: refused.append(os.path.basename(photo.path).decode()),
+            progress=progress,
+        )
+        with open_session(library, model) as session:  # type: ignore[arg-type]
+            lens = session.catalog.lens(model.info)
+            assert lens is not None
+            file = session.searcher.file(lens, "target")
+            return near_groups(session.catalog, file, look, progress=progress), refused
+
+    return run
+
+
+def _kept_looks(library: Library) -> dict[int, int | None]:
+    with library.reading() as catalog:
+        return catalog.looks()
+
+
+def test_photos_of_an_older_library_are_looked_at_once(
+    old_library: Path, library: Library, look_at, find: Find
+) -> None:
     shown: list[tuple[str, int]] = []
 
     def progress(items, title):
         shown.append((title, len(items)))
         return items
 
-    model = ColourModel()
-    with open_session(library, model) as session:  # type: ignore[arg-type]
-        lens = session.catalog.lens(model.info)
-        assert lens is not None
-        file = session.searcher.file(lens, "target")
-        near_groups(session.catalog, file, lambda _: 7, progress=progress)
-    assert shown == [("comparing vectors", 1), ("looking at candidates", 2)]
+    (group,), refused = look_at(progress)
+    assert [os.path.basename(one.path) for one in group.photos] == [b"one.png", b"two.png"]
+    assert refused == []
+    assert [title for title, _ in shown] == ["looking at photos", "comparing photos"]
+    assert shown[0][1] == 4
+    assert sorted(value is None for value in _kept_looks(library).values()) == [0, 0, 0, 1]
+    assert find() == [["p/one.png", "p/two.png"]]  # asks for no looking
+
+
+def test_what_indexing_keeps_is_what_looking_finds(index, library, look_at, tmp_path) -> None:
+    for seed in range(6):
+        _scene(tmp_path / "p" / f"{seed}.png", seed)
+    index(tmp_path / "p")
+    kept = _kept_looks(library)
+    assert len(kept) == 6
+    with library.writing() as recorder:
+        recorder.connection.execute("DELETE FROM looks")
+    look_at()
+    assert _kept_looks(library) == kept
+
+
+def test_a_broken_photo_of_an_older_library_is_named_and_asked_for_again(
+    old_library: Path, library: Library, look_at
+) -> None:
+    broken = old_library / "other.png"
+    before = broken.stat()
+    broken.write_bytes(b"\x89PNG\r\n" + bytes(before.st_size - 6))
+    os.utime(broken, ns=(before.st_atime_ns, before.st_mtime_ns))
+    groups, refused = look_at()
+    assert (len(groups), refused) == (1, ["other.png"])
+    assert len(_kept_looks(library)) == 3
+    assert look_at()[1] == ["other.png"]
+
+
+def test_an_older_library_that_is_busy_is_compared_and_stays_as_it_is(
+    old_library: Path, library: Library, look_at
+) -> None:
+    with library.locked():
+        assert len(look_at()[0]) == 1
+    with library.reading() as catalog:
+        assert (catalog.schema_version, catalog.looks()) == (1, {})
+
+
+def test_looks_of_forgotten_photos_go(index, library: Library, tmp_path: Path) -> None:
+    photo = _scene(tmp_path / "p" / "one.png", 1)
+    _scene(tmp_path / "p" / "two.png", 2)
+    index(tmp_path / "p")
+    with library.writing() as recorder:
+        recorder.forget_photos(os.fsencode(photo))
+    assert len(_kept_looks(library)) == 1
+
+
+def test_alike_to_the_hash_alone_is_no_copy(index, library: Library, find: Find, tmp_path) -> None:
+    """The model tells colours apart; the hash, which is of greys, does not."""
+    grey = Image.open(_scene(tmp_path / "one.png", 1)).convert("L")
+    (tmp_path / "p").mkdir()
+    for name, channels in {"red": (grey, "", ""), "blue": ("", "", grey)}.items():
+        black = Image.new("L", grey.size)
+        bands = [band or black for band in channels]
+        Image.merge("RGB", bands).save(tmp_path / "p" / f"{name}.png")
+    index(tmp_path / "p")
+    first, second = _kept_looks(library).values()
+    assert first is not None
+    assert second is not None
+    assert (first ^ second).bit_count() <= MAX_DISTANCE
+    assert find() == []

@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from lensctl.library.duplicates import CANDIDATE_COSINE, _close_pairs
-from lensctl.library.vectors import Header, SearchFile, pack_rows
 from support.command import environment_of, run_in
 from support.sample_photos import write_sample_photos
 from support.terminal import Terminal
@@ -80,22 +78,6 @@ def test_as_a_page(place: Path, tmp_path: Path) -> None:
     page = (tmp_path / "copies.html").read_text()
     assert page.count("<img src=") == 7
     assert page.count(">keep<") == 3
-
-
-def test_sketches_miss_no_pair(tmp_path: Path) -> None:
-    """Clusters whose members lie about the bound: the pairs are those of comparing them all."""
-    rng = np.random.default_rng(3)
-    centres = np.repeat(rng.standard_normal((60, 1000)), 20, axis=0)
-    vectors = centres + 0.575 * rng.standard_normal(centres.shape)
-    packed = pack_rows(np.arange(len(vectors)), vectors.astype(np.float32))
-    header = Header("lens", "target", 1000, len(vectors), 0, 0, 0, 0)
-    (tmp_path / "a.vec").write_bytes(header.pack() + packed)
-    file = SearchFile(tmp_path / "a.vec", header)
-    exact = file.vectors_at(slice(None))
-    left, right = np.nonzero(np.triu(exact @ exact.T, 1) >= CANDIDATE_COSINE)
-    assert 2000 < len(left) < 10_000  # some on either side of the bound
-    found = set(_close_pairs(file, np.arange(len(vectors))))
-    assert found == set(zip(left.tolist(), right.tolist(), strict=True))
 
 
 @pytest.fixture
@@ -172,8 +154,10 @@ def test_black_and_grey_are_no_near_copies(tmp_path: Path) -> None:
 
 
 def test_a_terminal_sees_how_far_it_is(place: Path) -> None:
+    with sqlite3.connect(place / "library" / "catalog.sqlite") as catalog:
+        catalog.execute("DELETE FROM looks")  # as a library of an older lensctl
     terminal = Terminal(["duplicates", "--paths"], environment_of(place))
     assert terminal.wait_for_exit() == 0
-    for title in (b"comparing vectors: ", b"looking at candidates: "):
+    for title in (b"looking at photos: ", b"comparing photos: "):
         assert title in terminal.raw
     assert "%" not in terminal.text()  # the bars are gone when the work is done
