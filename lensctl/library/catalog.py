@@ -11,11 +11,11 @@ import numpy as np
 from lensctl.errors import LibraryError
 from lensctl.models.interface import Floats, ModelInfo
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with every migration, and kept as SQLite's user_version: a reader needs one number."""
 
 _OLDEST_READABLE = 1
-"""Version 2 only added `looks`; searching a library of version 1 needs no writing to it."""
+"""Since then `looks` came and vectors went: an older library is searched as it is."""
 
 VECTOR_DTYPE = np.dtype("<f2")
 """float16 keeps an embedding's cosine to 1e-6 and halves the library."""

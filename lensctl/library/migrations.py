@@ -29,6 +29,27 @@ def m002_looks(db: Database) -> None:
     )
 
 
+@migrations()
+def m003_heif_turned_twice(db: Database) -> None:
+    """HEIF photos that were turned twice are forgotten by all models: the next index encodes them.
+
+    libheif turns them, and up to version 2 what EXIF said turned them again.
+    """
+    turned = "SELECT id FROM contents WHERE format = 'HEIF' AND orientation > 1"
+    if db.execute(f"{turned} LIMIT 1").fetchone() is None:
+        return
+    for table in ("targets", "embeddings", "looks"):
+        db.execute(f"DELETE FROM {table} WHERE content_id IN ({turned})")
+    db.execute(
+        "UPDATE contents SET width = height, height = width"
+        " WHERE format = 'HEIF' AND orientation > 4"
+    )
+    db.execute(
+        "INSERT INTO facts_of_library VALUES ('epoch', 1)"
+        " ON CONFLICT (key) DO UPDATE SET value = value + 1"
+    )
+
+
 _FIRST_SCHEMA = """
 CREATE TABLE facts_of_library (
     key TEXT PRIMARY KEY,

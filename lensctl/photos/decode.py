@@ -124,15 +124,16 @@ class OpenPhoto:
             self._find_upright(source)
 
     def _find_upright(self, image: Image.Image) -> None:
-        # HEIF is turned by libheif; what EXIF said is kept beside it.
+        # pi_heif keeps what EXIF said beside its own word that nothing is left to be turned.
         try:
             value = image.info.get("original_orientation") or self.exif().get(0x0112)
         except Exception as error:  # hostile EXIF makes the parser raise anything
             self.problems.append(f"the EXIF data is damaged ({error})")
             return
         self.orientation = value if value in _UPRIGHT else 1
-        # Pillow's TIFF plugin turns image and size itself.
-        self._turn = None if image.format == "TIFF" else _UPRIGHT.get(self.orientation)
+        # Pillow's TIFF plugin and libheif turn image and size themselves.
+        turned = image.format in ("TIFF", "HEIF")
+        self._turn = None if turned else _UPRIGHT.get(self.orientation)
         is_on_its_side = self._turn is not None and self.orientation > 4
         self.width, self.height = self._stored_size[:: -1 if is_on_its_side else 1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lensctl.errors import LibraryError, UsageError
+from lensctl.errors import UsageError
 from lensctl.library.composition import compose
 from lensctl.library.filters import Filters, parse_format
 from lensctl.library.session import open_session
@@ -150,25 +150,6 @@ def test_a_folder_can_move_into_itself_and_out_of_its_root(photos, library, inde
     assert roots == [os.fsencode(elsewhere), os.fsencode(photos)]
     summary = index()
     assert (summary.found, summary.encoded, summary.gone) == (12, 0, 0)
-
-
-def test_a_library_of_an_older_schema_is_brought_up_to_date(photos, library, index):
-    index(photos)
-    with library.writing() as recorder:
-        recorder.connection.execute("PRAGMA user_version = 0")
-    with pytest.raises(LibraryError, match="older lensctl"), library.reading():
-        pass
-    library.bring_up_to_date()
-    with library.reading() as catalog:
-        assert catalog.state_counts()["searchable"] == 12
-
-
-def test_an_empty_catalog_is_brought_up_to_date(library):
-    library.folder.mkdir()
-    library.catalog_path.touch()
-    library.bring_up_to_date()
-    with library.reading() as catalog:
-        assert catalog.models() == []
 
 
 CLOSED = """

@@ -51,7 +51,7 @@ def test_large_photos_are_reduced_to_less_than_twice_what_is_asked(name: str) ->
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 def test_exif_orientation(name: str, orientation: int) -> None:
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,7 +63,7 @@ def test_exif_orientation(name: str, orientation: int) -> None:
         8: Image.Transpose.ROTATE_270,
     }.get(orientation)
     stored = quarters() if undo is None else quarters().transpose(undo)
-    if name == "AVIF":  # its encoder turns EXIF orientation into the container's own
+    if name in ("AVIF", "HEIF"):  # their encoders make EXIF orientation the container's own, too
         data = encoded(stored, name, exif=exif_bytes({0x0112: orientation}), quality=90)
     else:
         data = encoded(stored, name, exif=exif_bytes({0x0112: orientation}))
