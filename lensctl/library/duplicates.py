@@ -23,6 +23,7 @@ from lensctl.errors import LibraryError, PhotoError, StorageError
 from lensctl.library.catalog import Catalog, folder_condition
 from lensctl.library.library import Library
 from lensctl.library.pipeline import in_order
+from lensctl.library.recorder import signed
 from lensctl.library.vectors import SearchFile
 from lensctl.photos.decode import decode
 from lensctl.photos.near_duplicates import MAX_DISTANCE, Progress, group_near, telling_hash
@@ -49,6 +50,9 @@ class PhotoCopy:
         width: of the whole photo, upright, pixels.
         height: pixels.
         mtime_ns: its time of change when it was indexed, nanoseconds.
+        device: of its file when it was indexed, and
+        inode: likewise, both as the catalog holds them.
+        last_run: seconds since 1970 when its root was last indexed.
         links: names that its file has on the disk; hard links make more than one.
     """
 
@@ -60,6 +64,9 @@ class PhotoCopy:
     format: str
     taken: str | None
     mtime_ns: int
+    device: int
+    inode: int
+    last_run: int
     links: int = 1
 
 
@@ -114,10 +121,16 @@ class Disk:
         if stat.S_ISLNK(status.st_mode) or not self._real[folder]:
             return None
         as_indexed = (status.st_size, status.st_mtime_ns) == (copy.size, copy.mtime_ns)
-        if not (as_indexed and stat.S_ISREG(status.st_mode)):
+        if not as_indexed or _was_replaced(copy, status) or not stat.S_ISREG(status.st_mode):
             self.stale.add(copy.path)
             return None
         return status
+
+
+def _was_replaced(copy: PhotoCopy, status: os.stat_result) -> bool:
+    """Whether another file has taken its place since the last run, as `Reconciler` decides it."""
+    file, known = (signed(status.st_dev), signed(status.st_ino)), (copy.device, copy.inode)
+    return file[0] == known[0] and file[1] != known[1] and status.st_ctime >= copy.last_run
 
 
 def exact_groups(
@@ -304,7 +317,10 @@ def _by_content(
     condition, values = ("", []) if folder is None else folder_condition(folder)
     rows = catalog.connection.execute(
         "SELECT photos.path, contents.id, photos.size, width, height, format, taken,"
-        " photos.mtime_ns FROM photos JOIN contents ON contents.id = photos.content_id"
+        " photos.mtime_ns, device, inode,"
+        " CAST(coalesce(strftime('%s', roots.last_indexed), 0) AS INTEGER)"
+        " FROM photos JOIN roots ON roots.id = photos.root_id"
+        " JOIN contents ON contents.id = photos.content_id"
         " WHERE contents.id IN (SELECT value FROM json_each(?))"
         f" AND photos.state = 'present' {condition} ORDER BY photos.path",
         [json.dumps(list(content_ids)), *values],
@@ -316,20 +332,21 @@ def _by_content(
 
 
 def _best_first(photos: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
-    """Most pixels, then most bytes, then most hard links, then a name that is not a copy's, then
-    the shortest path.
+    """Most pixels, then a date, then a name that is not a copy's, then most bytes, then most hard
+    links, then the shortest path.
 
-    A file of several names is better kept: deleting one of them frees nothing.
+    Bytes say little: a photo saved again without loss has more of them, and has often lost its
+    date. A file of several names is better kept: deleting one of them frees nothing.
     """
     return tuple(
         sorted(
             photos,
             key=lambda one: (
                 -one.width * one.height,
-                -one.size,
-                -one.links,
                 one.taken is None,
                 bool(_COPY_NAME.search(one.path.rpartition(b"/")[2].rpartition(b".")[0])),
+                -one.size,
+                -one.links,
                 len(one.path),
                 one.path,
             ),

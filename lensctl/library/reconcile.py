@@ -6,6 +6,7 @@ absent or empty is offline, and nothing in it is forgotten.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class Reconciler:
         self._sql = recorder.connection
         self._root_id = root_id
         self._folder = folder
+        self._began = int(time.time())
         self._renumbered: dict[int, int] = {}
         self.closed: list[bytes] = []
         self.changes = Changes()
@@ -64,13 +66,15 @@ class Reconciler:
     def settle(self) -> Changes:
         """Bring the catalog's places in line with the scan, in one transaction."""
         with self._recorder.transaction():
+            self._doubt_replaced()
             self._welcome_back()
             missing = self._missing()
             if missing:
                 self._sql.execute("CREATE INDEX temp.seen_inode ON seen (inode)")
             self._judge([row for row in missing if not self._follow_move(row)])
             self._sql.execute(
-                "UPDATE roots SET last_indexed = datetime('now') WHERE id = ?", (self._root_id,)
+                "UPDATE roots SET last_indexed = datetime(?, 'unixepoch') WHERE id = ?",
+                (self._began, self._root_id),
             )
         return self.changes
 
@@ -109,6 +113,19 @@ class Reconciler:
                 f"SELECT count(*) FROM photos WHERE state != 'excluded' {condition}", values
             ).fetchone()[0]
         )
+
+    def _doubt_replaced(self) -> None:
+        """Have files read that took the place of others since the last run, of their size and time.
+
+        Tools that correct dates can keep a file's time (`exiftool -P`) and write it anew. An inode
+        alone proves nothing: on FAT disks and some servers they are numbered at every mount.
+        """
+        replaced = [
+            (photo_id,)
+            for photo_id, path, last_run in self._sql.execute(_OTHER_INODE, (self._root_id,))
+            if _changed_at(path) >= last_run
+        ]
+        self._sql.executemany("UPDATE photos SET size = -1 WHERE id = ?", replaced)
 
     def _welcome_back(self) -> None:
         # A disk may come back under another device number; photos still there tell which.
@@ -171,6 +188,14 @@ class Reconciler:
         return not any(os.path.lexists(row[1]) for row in missing)
 
 
+def _changed_at(path: bytes) -> float:
+    """Seconds since 1970 of the last change of a file's inode; 0 where it is gone."""
+    try:
+        return os.stat(path).st_ctime
+    except OSError:
+        return 0.0
+
+
 class _Verdicts:
     """Whether a photo that the scan did not give is excluded, offline or gone."""
 
@@ -222,6 +247,14 @@ FROM seen LEFT JOIN photos ON photos.path = seen.path
 LEFT JOIN embeddings ON embeddings.content_id = photos.content_id AND embeddings.encoder_id = ?
 WHERE (photos.id IS NULL OR photos.size != seen.size OR photos.mtime_ns != seen.mtime_ns
        OR (photos.error IS NULL AND embeddings.id IS NULL)
+"""
+
+_OTHER_INODE = """
+SELECT photos.id, photos.path, CAST(strftime('%s', roots.last_indexed) AS INTEGER)
+FROM photos JOIN seen USING (path) JOIN roots ON roots.id = ?
+WHERE photos.inode != seen.inode AND photos.device = seen.device AND photos.size = seen.size
+  AND photos.mtime_ns = seen.mtime_ns AND photos.state = 'present'
+  AND roots.last_indexed NOT NULL
 """
 
 _SAME_FILE = """

@@ -22,6 +22,7 @@ from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.photos.near_duplicates import MAX_DISTANCE, telling_hash
 from support.colour_model import ColourModel
+from support.image_files import exif_bytes
 
 Find = Callable[[], list[list[str]]]
 MakeCopy = Callable[[Path, Path], object]
@@ -198,6 +199,45 @@ def test_a_replaced_photo_is_not_offered(copy: MakeCopy, index, search, tmp_path
     assert disk.stale == {os.fsencode(replaced)}
     offered = [os.path.basename(one.path) for group in groups for one in group.photos[1:]]
     assert offered == [b"three-longest.png"]
+
+
+def _replace_keeping_size_and_time(photo: Path) -> None:
+    """As `exiftool -P` does: another file, of the same size and time."""
+    before = photo.stat()
+    new = photo.with_suffix(".tmp")
+    data = bytearray(photo.read_bytes())
+    data[-1] ^= 1
+    new.write_bytes(data)
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(photo)
+
+
+def test_a_photo_replaced_by_one_of_its_size_and_time_is_no_exact_copy(
+    index, find: Find, search, tmp_path: Path
+) -> None:
+    photo = _scene(tmp_path / "p" / "one.bmp", 1)
+    _same(photo, tmp_path / "p" / "two-longer.bmp")
+    index(tmp_path / "p")
+    _replace_keeping_size_and_time(tmp_path / "p" / "two-longer.bmp")
+    groups, disk = search()
+    assert groups == []
+    assert len(disk.stale) == 1
+    assert index().encoded == 1
+    groups, disk = search()
+    assert [group.kind for group in groups] == ["near"]
+    assert disk.stale == set()
+    summary = index()
+    assert (summary.encoded, summary.linked) == (0, 0)
+
+
+def test_a_date_and_a_name_of_its_own_go_before_bytes(index, find: Find, tmp_path: Path) -> None:
+    with Image.open(_scene(tmp_path / "scene.png", 1)) as image:
+        (tmp_path / "p").mkdir()
+        taken = exif_bytes({}, {0x9003: "2024:05:06 07:08:09"})
+        image.save(tmp_path / "p" / "photo.jpg", quality=80, exif=taken)
+        image.save(tmp_path / "p" / "a.png")
+    index(tmp_path / "p")
+    assert find() == [["p/photo.jpg", "p/a.png"]]
 
 
 def test_a_photo_replaced_by_one_of_its_size_is_seen(index, search, tmp_path: Path) -> None:
