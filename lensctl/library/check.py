@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lensctl.errors import LibraryDamagedError
 from lensctl.library.catalog import VECTOR_DTYPE, Catalog
-from lensctl.library.library import Library
+from lensctl.library.library import Library, sqlite_errors
 from lensctl.library.recorder import Recorder
 from lensctl.library.vectors import is_damaged
 
@@ -123,17 +124,16 @@ def _mend_rows(recorder: Recorder) -> list[str]:
 
 
 def _salvage(library: Library) -> str:
-    """Copy every row that can still be read into a new database; the old one is kept aside."""
+    """Copy every row that can still be read into a new database; the old one is kept aside.
+
+    The old one stays in its place until the new one is whole.
+    """
     aside = library.folder / f"catalog.damaged-{time.strftime('%Y%m%d-%H%M%S')}.sqlite"
-    for ending in ("-wal", "-shm"):
-        old = library.catalog_path.with_name(library.catalog_path.name + ending)
-        if old.exists():
-            old.replace(aside.with_name(aside.name + ending))
-    library.catalog_path.replace(aside)
     saved = 0
     with (
-        contextlib.closing(sqlite3.connect(aside)) as source,
-        library.writing_under_lock() as recorder,
+        sqlite_errors(library.catalog_path),
+        library.new_catalog(instead_of=aside) as recorder,
+        contextlib.closing(library.connect()) as source,
     ):
         recorder.connection.execute("PRAGMA foreign_keys = OFF")
         with recorder.transaction():
@@ -149,17 +149,19 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: st
     """From both ends towards the damage in the middle."""
     saved = 0
     for order in ("ASC", "DESC"):
-        try:
-            key = "key" if table == "facts_of_library" else "rowid"
-            for row in source.execute(f"SELECT * FROM {table} ORDER BY {key} {order}"):
-                marks = ", ".join("?" * len(row))
-                saved += target.execute(
-                    f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row
-                ).rowcount
-        except sqlite3.DatabaseError:
-            continue
-        break
+        for row in _readable_rows(source, table, order):
+            marks = ", ".join("?" * len(row))
+            saved += target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
     return saved
+
+
+def _readable_rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
+    """Up to the first that cannot be read."""
+    key = "key" if table == "facts_of_library" else "rowid"
+    with contextlib.suppress(sqlite3.DatabaseError):
+        rows = source.execute(f"SELECT * FROM {table} ORDER BY {key} {order}")
+        while (row := rows.fetchone()) is not None:
+            yield row
 
 
 _TABLES = (

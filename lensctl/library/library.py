@@ -110,36 +110,76 @@ class Library:
         """As `writing`, for who holds the lock already."""
         with sqlite_errors(self.catalog_path):
             if not self.exists():
-                self._make_catalog()
+                with self.new_catalog():
+                    pass
             with contextlib.closing(self.connect()) as connection:
                 recorder = _open_recorder(connection)
                 recorder.require_known_schema(or_older=True)
                 recorder.migrate()
                 yield recorder
 
-    def _make_catalog(self) -> None:
-        """Made under another name and renamed: a catalog that is there is whole."""
+    @contextlib.contextmanager
+    def new_catalog(self, *, instead_of: Path | None = None) -> "Iterator[Recorder]":
+        """A new, empty catalog, to be filled in the block; takes its place when the block ends.
+
+        Made under another name and renamed: a catalog that is there is whole, and where the block
+        fails or the process dies, all is as it was.
+
+        Args:
+            instead_of: where an old catalog goes.
+        """
         new = self.folder / f"{CATALOG}.new"
-        for leftover in self.folder.glob(f"{new.name}*"):
-            leftover.unlink()
-        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            _open_recorder(connection).migrate()
-            # Brings all into the one file that is renamed, and fails where closing, which would do
-            # it as well, keeps silent: on a full disk.
-            connection.execute("PRAGMA journal_mode = DELETE")
+        self._remove(new)
+        try:
+            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+                connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+                recorder = _open_recorder(connection)
+                recorder.migrate()
+                yield recorder
+                # Brings all into the one file that is renamed, and fails where closing, which would
+                # do it as well, keeps silent: on a full disk.
+                connection.execute("PRAGMA journal_mode = DELETE")
+        except BaseException:
+            self._remove(new)
+            raise
+        if instead_of is not None:
+            self._put_aside(instead_of)
         new.replace(self.catalog_path)
 
-    def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
-        """A connection to the catalog, to be used from this thread unless said otherwise."""
-        # A write-ahead log needs a writable folder; without one, nobody else writes either.
-        return self._connect(any_thread=any_thread, immutable=not os.access(self.folder, os.W_OK))
+    def _remove(self, new: Path) -> None:
+        for leftover in self.folder.glob(f"{new.name}*"):
+            leftover.unlink()
 
-    def _connect(self, *, any_thread: bool = False, immutable: bool = False) -> sqlite3.Connection:
-        uri = self.catalog_path.absolute().as_uri() + ("?immutable=1" if immutable else "")
+    def _put_aside(self, aside: Path) -> None:
+        """Keep the old catalog by another name, with its log, which the new one must not find."""
+        os.link(self.catalog_path, aside)
+        for ending in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._beside(ending).replace(aside.with_name(aside.name + ending))
+
+    def _beside(self, ending: str) -> Path:
+        return self.catalog_path.with_name(CATALOG + ending)
+
+    def connect(self, *, any_thread: bool = False) -> sqlite3.Connection:
+        """A connection to the catalog, to be used from this thread unless said otherwise.
+
+        Who may not write to the folder reads along with who does, by the log that is there. Where
+        there is none, nobody writes, and SQLite could not make one: then the file is read alone.
+        """
+        options = ""
+        if not os.access(self.folder, os.W_OK):
+            options = "?mode=ro" if self._has_log() else "?immutable=1"
+        return self._connect(options, any_thread=any_thread)
+
+    def _connect(self, options: str = "", *, any_thread: bool = False) -> sqlite3.Connection:
+        uri = self.catalog_path.absolute().as_uri() + options
         return sqlite3.connect(
             uri, uri=True, timeout=30.0, isolation_level=None, check_same_thread=not any_thread
         )
+
+    def _has_log(self) -> bool:
+        log = self._beside("-wal")
+        return log.exists() and log.stat().st_size > 0
 
     def _connect_to_read(self) -> sqlite3.Connection:
         """As `connect`; without a write-ahead log where a full disk has no room for one."""
@@ -148,10 +188,9 @@ class Library:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
         except sqlite3.OperationalError:
             connection.close()
-            log = self.catalog_path.with_name(f"{CATALOG}-wal")
-            if not _is_full(self.folder) or (log.exists() and log.stat().st_size):
+            if not _is_full(self.folder) or self._has_log():
                 raise
-            return self._connect(immutable=True)
+            return self._connect("?immutable=1")
         return connection
 
     def _make_folder(self) -> None:
@@ -209,6 +248,14 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> LibraryError | Stora
             why=text,
             next_step="free some space and run the command again; what was committed is kept",
         )
+    is_writable = os.access(path.parent, os.W_OK)
+    if code.startswith("SQLITE_CORRUPT") and not is_writable:
+        return LibraryBusyError(
+            f"the library {path.parent} cannot be read now",
+            why=f"{text}; its owner may be writing to it, and the folder is not writable for you",
+            next_step="run the command again in a moment; if that does not help, its owner runs:"
+            " lensctl check",
+        )
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return LibraryDamagedError(
             f"the library's database {path} is damaged",
@@ -221,9 +268,11 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> LibraryError | Stora
             why=text,
             next_step="run the command again in a moment",
         )
-    rights = "" if os.access(path.parent, os.W_OK) else "; the folder is not writable"
+    rights = "" if is_writable else "; the folder is not writable"
     return LibraryError(
         f"cannot use the library's database {path}",
         why=text + rights,
-        next_step="check the disk and the rights of the folder, then run: lensctl check",
+        next_step="check the disk and the rights of the folder, then run: lensctl check"
+        if is_writable
+        else "run any command once where the folder can be written, or copy it, the log included",
     )

@@ -17,6 +17,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -40,7 +41,8 @@ TextKeys = Callable[[Floats], Floats]
 Codes = npt.NDArray[np.int8]
 """Vectors as search files hold them; only directions mean anything."""
 
-_MAGIC = b"LENSVEC3"
+_FAMILY = b"LENSVEC"
+_MAGIC = _FAMILY + b"3"
 _HEADER_BYTES = 4096
 _ID_BYTES = 8
 _LABEL_BYTES = 12
@@ -177,12 +179,23 @@ def open_search_file(
 def refresh_search_files(
     folder: Path, catalog: Catalog, lens: KnownLens, info: ModelInfo, text_keys: TextKeys
 ) -> None:
-    """Bring both search files of a lens up to date, and remove leftovers of broken writes."""
+    """Bring both search files of a lens up to date, and remove leftovers.
+
+    These are broken writes, and the files of other versions of the model.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
-    for leftover in folder.glob("*.part"):
+    for leftover in [*folder.glob("*.part"), *_superseded(folder, info)]:
         leftover.unlink(missing_ok=True)
     for space in ("target", "text"):
         open_search_file(folder, catalog, lens, info, space, text_keys)
+
+
+def _superseded(folder: Path, info: ModelInfo) -> Iterator[Path]:
+    own = search_path(folder, info, "target").stem.removesuffix("target")
+    name = re.escape(own.removesuffix(f"{info.lens_fingerprint[:12]}-"))
+    for path in folder.iterdir():
+        if re.match(rf"{name}[0-9a-f]{{12}}-", path.name) and not path.name.startswith(own):
+            yield path
 
 
 def _sound_header(path: Path, info: ModelInfo, space: Space) -> Header | None:
@@ -206,11 +219,17 @@ def _sound_header(path: Path, info: ModelInfo, space: Space) -> Header | None:
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether a search file is not what its header says; the whole file is read."""
+    """Whether a search file is not what its header says; the whole file is read.
+
+    One of an older or newer form is stale: who opens it next makes it again.
+    """
     if path.suffix != ".vec":
         return False
     with path.open("rb") as file:
-        header = Header.unpack(file.read(_HEADER_BYTES))
+        head = file.read(_HEADER_BYTES)
+        if head.startswith(_FAMILY) and not head.startswith(_MAGIC):
+            return False
+        header = Header.unpack(head)
         if header is None or os.fstat(file.fileno()).st_size < header.file_bytes:
             return True
         return _crc(file, header.rows * header.row_bytes) != header.crc

@@ -1,12 +1,15 @@
 """`check --repair` on libraries that disks, kills and other processes have damaged."""
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from lensctl.errors import LibraryBusyError
+from lensctl.errors import LibraryBusyError, LibraryError, StorageError
+from lensctl.library import check as check_module
 from lensctl.library import vectors
 from lensctl.library.check import check, repair
 from lensctl.library.session import open_session
@@ -99,3 +102,83 @@ def test_a_query_answers_though_its_unfinished_search_file_is_removed(
     monkeypatch.setattr(vectors, "_stamp", removed)
     with open_session(library, model) as session:
         assert len(session.find(session.ask_text("red"), 99)) == 12
+
+
+def _in_child(work) -> int:
+    """Do work in another process, which the signals and limits that it sets itself may end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(9)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _killed_while_copying(library) -> None:
+    copy_rows = check_module._copy_rows
+
+    def copy_photos_and_die(source, target, table):
+        if table == "encoders":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return copy_rows(source, target, table)
+
+    check_module._copy_rows = copy_photos_and_die
+    repair(library)
+
+
+def _without_room(library) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+    try:
+        repair(library)
+    except (StorageError, LibraryError):
+        os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("repairing", "ends"), [(_killed_while_copying, -signal.SIGKILL), (_without_room, 3)]
+)
+def test_a_repair_that_fails_leaves_the_database_and_can_be_run_again(
+    photos, library, index, repairing, ends
+):
+    index(photos)
+    before = _paths(library)
+    _damage(library.catalog_path)
+    damaged = library.catalog_path.read_bytes()
+    assert _in_child(lambda: repairing(library)) == ends
+    assert library.catalog_path.read_bytes() == damaged
+    assert not list(library.folder.glob("catalog.damaged-*"))
+    assert any("new database" in line for line in repair(library))
+    assert check(library) == []
+    assert not list(library.folder.glob("*.new*"))
+    index(photos)
+    assert _paths(library) == before
+
+
+def test_what_the_log_holds_is_repaired_too(photos, library, index):
+    index(photos)
+    added = os.fsencode(library.folder / "only-in-the-log.png")
+
+    def add_and_die() -> None:
+        with library.writing() as recorder:
+            recorder.connection.execute("UPDATE photos SET path = ? WHERE id = 1", (added,))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert _in_child(add_and_die) == -signal.SIGKILL
+    _damage(library.catalog_path)
+    assert any("new database" in line for line in repair(library))
+    assert added in _paths(library)
+    assert check(library) == []
+
+
+def test_search_files_of_another_form_are_stale_and_go(photos, library, index, model):
+    index(photos)
+    older = library.search_folder / f"{model.info.name}-{'0' * 12}-target.vec"
+    older.write_bytes(b"LENSVEC2" + bytes(5000))
+    other = library.search_folder / f"{model.info.name}-large-{'0' * 12}-target.vec"
+    other.write_bytes(b"LENSVEC2" + bytes(5000))
+    assert check(library) == []
+    index(photos)
+    assert not older.exists()
+    assert other.exists()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,11 @@ def test_library_that_may_not_be_written_is_searched(coloured, library, model, s
     expected = found(library, model, text="red")
     if search_files == "missing":
         library.drop_search_files()
+    assert _as_nobody(library) == expected
+
+
+def _as_nobody(library) -> list[tuple[str, float]]:
+    """What a user who may read the library and not write to it finds for "red"."""
     for folder in (*library.folder.parents, library.folder, library.search_folder):
         if folder.owner() == "root" and folder.is_relative_to("/tmp/") and folder != Path("/tmp"):
             folder.chmod(0o755)
@@ -229,7 +235,34 @@ def test_library_that_may_not_be_written_is_searched(coloured, library, model, s
     )
     assert done.returncode == 0, done.stderr.decode()
     told = [line.rsplit(" ", 1) for line in done.stdout.decode().splitlines()]
-    assert [(name, float(cosine)) for name, cosine in told] == expected
+    return [(name, float(cosine)) for name, cosine in told]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+@pytest.mark.parametrize("writer", ["at work", "killed"])
+def test_who_may_not_write_reads_what_is_in_the_log(coloured, library, model, writer):
+    """The log of a catalog that is being written holds photos that its file does not."""
+    added = coloured.parent / "log-only.png"
+
+    def rename() -> None:
+        recorder.connection.execute(
+            "UPDATE photos SET path = ? WHERE CAST(path AS TEXT) LIKE '%red.png'",
+            (os.fsencode(added),),
+        )
+
+    if writer == "killed":
+        child = os.fork()
+        if child == 0:
+            with library.writing() as recorder:
+                rename()
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+        told = _as_nobody(library)
+    else:
+        with library.writing() as recorder:
+            rename()
+            told = _as_nobody(library)
+    assert told[0][0] == "log-only.png"
 
 
 def exif_photo(path, seed, *, taken=None, camera=None, place=None):
