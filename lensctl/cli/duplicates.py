@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lensctl.cli.finding import tell_unsearched
 from lensctl.cli.opening import existing_library, session_of
 from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
@@ -99,6 +100,7 @@ def _find(
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
+        tell_unsearched(session)
         look = LookingAt(
             session.library,
             at_least=session.model.info.decoded_side,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from lensctl.cli.asking import Asked
 from lensctl.cli.opening import session_of
-from lensctl.cli.terminal import note
+from lensctl.cli.terminal import count, note
 from lensctl.config import Settings
 from lensctl.show.names import show_path
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lensctl.library.catalog import Catalog
     from lensctl.library.filters import Filters
     from lensctl.library.search import Match
+    from lensctl.library.session import Session
 
 
 _ALONE = "there is no other photo"
@@ -32,8 +33,9 @@ def find(
             include_self=include_self,
             min_relevance=settings.min_score,
         )
+        tell_unsearched(session)
         if not matches:
-            why = why_nothing(session.catalog, settings.min_score, filters)
+            why = why_nothing(session, settings.min_score, filters)
             hint = "; to see the query photo itself: --include-self" if why == _ALONE else ""
             note(f"no results: {why}{hint}")
     return matches
@@ -47,8 +49,19 @@ def unknown_folder(catalog: "Catalog", filters: "Filters") -> str:
     return f"the library knows no photo in {show_path(folder)}"
 
 
-def why_nothing(catalog: "Catalog", min_score: float, filters: "Filters") -> str:
+def tell_unsearched(session: "Session") -> None:
+    """Say how many photos were not searched, as they have no vectors of the model."""
+    if missing := session.unsearched():
+        name = session.model.info.name
+        note(
+            f"not searched: {count(missing, 'photo')} without vectors of {name} as it is now;"
+            f" make them: lensctl index --model {name}"
+        )
+
+
+def why_nothing(session: "Session", min_score: float, filters: "Filters") -> str:
     """Why a search found nothing, and what shows more."""
+    catalog = session.catalog
     filters = filters.located(catalog)
     if unknown := unknown_folder(catalog, filters):
         return f"{unknown}; see its folders: lensctl status"
@@ -56,4 +69,6 @@ def why_nothing(catalog: "Catalog", min_score: float, filters: "Filters") -> str
         return "no photo passes the filters" if filters else "the library holds no photo"
     if min_score > 0:
         return f"none reaches a score of {min_score}"
+    if session.unsearched():
+        return "no photo that passes has vectors of the model"
     return _ALONE

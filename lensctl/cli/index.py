@@ -17,13 +17,14 @@ from lensctl.cli.options import (
     QuietOption,
     read_path,
 )
-from lensctl.cli.terminal import GracefulStop
+from lensctl.cli.terminal import GracefulStop, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import UsageError
 
 if TYPE_CHECKING:
     from lensctl.library.index_run import IndexOptions
     from lensctl.library.library import Library
+    from lensctl.models.interface import ModelInfo
 
 
 def index(
@@ -86,7 +87,10 @@ def index(
     options = index_options(settings, retry_errors=retry_errors, batch_size=batch_size)
     with GracefulStop() as stop, IndexProgress(stop, quiet=quiet) as progress:
         name = model_name(place, settings.model)
-        indexer = Indexer(place, open_model(name), name, options, progress)
+        model_to_use = open_model(name)
+        if not quiet:
+            _tell_new_version(place, model_to_use.info)
+        indexer = Indexer(place, model_to_use, name, options, progress)
         summary = indexer.run(chosen)
     if as_json:
         print(json.dumps(summary_to_dict(summary)))
@@ -94,6 +98,17 @@ def index(
         print_summary(summary)
     if stop.signal:
         sys.exit(stop.exit_code)
+
+
+def _tell_new_version(place: "Library", info: "ModelInfo") -> None:
+    """Say why photos that are known are read again."""
+    if not place.exists():
+        return
+    with place.reading() as catalog:
+        is_new = catalog.lens(info) is None and info.name in catalog.models()
+        encodes = is_new and not catalog.knows_encoder(info)
+    if encodes:
+        note(f"{info.name} is another version than before: all photos are encoded again")
 
 
 def index_options(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lensctl.cli import search_options as options
 from lensctl.cli.asking import read_filters
-from lensctl.cli.finding import unknown_folder, why_nothing
+from lensctl.cli.finding import tell_unsearched, unknown_folder, why_nothing
 from lensctl.cli.opening import session_of
 from lensctl.cli.options import LibraryOption, ModelOption
 from lensctl.cli.results import as_results, print_results
@@ -172,8 +172,10 @@ class Conversation:
         turn.matches, turn.more = found[:wanted], len(found) > wanted
         seconds = time.monotonic() - started
         self._print(turn)
+        if not self.turns:
+            tell_unsearched(self.session)
         if not turn.matches:
-            why = why_nothing(self.session.catalog, self._min_score, turn.filters)
+            why = why_nothing(self.session, self._min_score, turn.filters)
             note(f"no results: {why}")
             return
         note(f"{count(len(turn.matches), 'photo')} in {1000 * seconds:.0f} ms{turn.told_limits}")

@@ -43,12 +43,15 @@ def status(
 
 def _facts(place: "Library") -> dict[str, Any]:
     with place.reading() as catalog:
+        model = catalog.fact("model")
         states = catalog.state_counts()
+        lens_id = None if model is None else catalog.newest_lens(model)
+        states["unencoded"] = 0 if lens_id is None else catalog.photos_without_target(lens_id)
         return {
             "library": show_path(os.fsencode(place.folder)),
             "config": show_path(os.fsencode(config_path())),
             "bytes": sum(one.stat().st_size for one in place.folder.rglob("*") if one.is_file()),
-            "model": catalog.fact("model"),
+            "model": model,
             "models": catalog.models(),
             "photos": states,
             "roots": [
@@ -66,7 +69,10 @@ def _print(facts: dict[str, Any]) -> None:
     print(f"library   {facts['library']} ({facts['bytes'] / 1e6:,.1f} MB)")
     print(f"config    {facts['config']}")
     print(f"model     {facts['model']} (vectors of: {', '.join(facts['models'])})")
-    details = [f"{n:,} {name}" for name, n in photos.items() if name != "searchable" and n]
+    told = {**photos, f"not encoded by {facts['model']} yet": photos["unencoded"]}
+    details = [
+        f"{n:,} {name}" for name, n in told.items() if name not in ("searchable", "unencoded") and n
+    ]
     extra = f" ({', '.join(details)})" if details else ""
     print(f"photos    {photos['searchable']:,} searchable{extra}")
     for root in facts["roots"]:

@@ -114,6 +114,20 @@ class Catalog:
         ).fetchone()
         return None if row is None else KnownLens(*row)
 
+    def knows_encoder(self, info: ModelInfo) -> bool:
+        """Whether embeddings of a model's encoder may be kept."""
+        row = self.connection.execute(
+            "SELECT 1 FROM encoders WHERE fingerprint = ?", (info.encoder_fingerprint,)
+        ).fetchone()
+        return row is not None
+
+    def newest_lens(self, model: str) -> int | None:
+        """The id of the newest lens of a name, or None."""
+        row = self.connection.execute(
+            "SELECT max(id) FROM lenses WHERE model = ?", (model,)
+        ).fetchone()
+        return None if row[0] is None else int(row[0])
+
     def models(self) -> list[str]:
         """Names of the models with vectors in the library, the oldest first."""
         rows = self.connection.execute("SELECT model FROM lenses ORDER BY id")
@@ -262,6 +276,19 @@ class Catalog:
             " coalesce(sum(state = 'excluded'), 0), count(error) FROM photos"
         ).fetchone()
         return dict(zip(("searchable", "offline", "excluded", "unreadable"), row, strict=True))
+
+    def contents(self) -> int:
+        """How many contents are known, those that lie nowhere any more among them."""
+        return int(self.connection.execute("SELECT count(*) FROM contents").fetchone()[0])
+
+    def photos_without_target(self, lens_id: int) -> int:
+        """How many photos results may show, but for want of a vector of this lens."""
+        row = self.connection.execute(
+            f"SELECT count(*) FROM photos WHERE {VISIBLE} AND NOT EXISTS (SELECT 1 FROM targets"
+            " WHERE targets.content_id = photos.content_id AND lens_id = ?)",
+            (lens_id,),
+        ).fetchone()
+        return int(row[0])
 
     def root_facts(self) -> list[tuple[bytes, int, int, str | None]]:
         """(path, photos, photos offline, last indexed) of every root."""

@@ -122,6 +122,11 @@ class Searcher:
             self._graphs.pop(space, None)
         return file
 
+    def rows(self, lens: KnownLens) -> int:
+        """How many contents are searched: the rows of a search file, one that is open if any is."""
+        file = next(iter(self._files.values()), None) or self.file(lens, "target")
+        return file.header.rows
+
     def graph(self, lens: KnownLens, space: Space) -> Graph | None:
         """The hnswlib graph of a space where it is asked for, else None."""
         if self._mode != "hnsw":

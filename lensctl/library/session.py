@@ -63,6 +63,15 @@ class Session:
             return None
         return self.catalog.embedding(self._lens.encoder_id, content_id)
 
+    def unsearched(self) -> int:
+        """How many photos no search can find yet, as they have no vectors of this model.
+
+        The model was changed, or has not been given all folders. Cheap where there are none.
+        """
+        if self._lens is None or self.searcher.rows(self._lens) >= self.catalog.contents():
+            return 0
+        return self.catalog.photos_without_target(self._lens.lens_id)
+
     def find(
         self,
         question: Question,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from functools import partial
@@ -101,6 +102,24 @@ def test_an_unknown_folder_is_said_to_be_unknown(run: Run, indexed: Path) -> Non
     done = run("duplicates", "--exact", "--in", indexed.parent / "elsewhere")
     assert done.returncode == 1
     assert "knows no photo in" in done.stderr
+
+
+def test_photos_that_the_model_has_no_vectors_of_are_counted(run: Run, indexed: Path) -> None:
+    """As when it has become another version, and a folder was not encoded again."""
+    with sqlite3.connect(indexed.parent / "library" / "catalog.sqlite") as catalog:
+        for table in ("targets", "embeddings"):
+            catalog.execute(f"DELETE FROM {table} WHERE content_id > 1")
+        catalog.execute("INSERT OR REPLACE INTO facts_of_library VALUES ('epoch', 9)")
+    done = run("query", "red")
+    assert len(done.stdout.splitlines()) == 1
+    assert "not searched: 2 photos without vectors of mini" in done.stderr
+    assert "lensctl index --model mini" in done.stderr
+    done = run("query", indexed / "0.png", "--json")
+    assert (done.returncode, json.loads(done.stdout)["results"]) == (1, [])
+    assert "no photo that passes has vectors of the model" in done.stderr
+    assert "2 not encoded by mini yet" in run("status").stdout
+    assert "2 encoded" in run("index").stdout
+    assert "not searched" not in run("query", "red").stderr
 
 
 def test_a_root_that_became_a_link_is_told(run: Run, indexed: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lensctl.errors import DependencyError
+from lensctl.errors import DependencyError, NoLibraryError
 from lensctl.library.filters import Circle, Filters, parse_date, parse_format
 from lensctl.library.hnsw import Graph
 from lensctl.library.session import open_session
@@ -23,6 +23,7 @@ from lensctl.library.vectors import (
     pack_rows,
     top_rows,
 )
+from support.colour_model import ColourModel
 from support.photo_files import write_photo
 
 
@@ -384,9 +385,6 @@ def test_codes_keep_ids_and_directions(tmp_path):
 
 
 def test_another_version_of_the_model_is_told_apart_from_no_model(coloured, library):
-    from lensctl.errors import NoLibraryError
-    from support.colour_model import ColourModel
-
     for name, told in (("colour", "another version"), ("else", "it holds vectors of colour")):
         stranger = ColourModel(name, encoder="e9", lens="l9")
         with (
@@ -395,3 +393,22 @@ def test_another_version_of_the_model_is_told_apart_from_no_model(coloured, libr
         ):
             pass
         assert told in "\n".join(error.value.lines())
+
+
+def test_photos_without_vectors_of_the_model_are_counted(coloured, library, model, index):
+    """A model that changed, of which not all folders were encoded again."""
+    other = coloured.parent / "other"
+    write_photo(other / "one.png", 401)
+    write_photo(other / "two.png", 402)
+    index(other)
+    with open_session(library, model) as session:
+        session.find(session.ask_text("red"), 3)
+        assert session.unsearched() == 0
+    changed = ColourModel(encoder="e2", lens="l2")
+    index(other, using=changed)
+    with open_session(library, changed) as session:
+        session.find(session.ask_text("red"), 3)
+        assert session.unsearched() == 15
+    with library.reading() as catalog:
+        assert catalog.photos_without_target(catalog.newest_lens("colour")) == 15
+        assert catalog.newest_lens("else") is None
