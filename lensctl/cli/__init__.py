@@ -2,7 +2,8 @@
 
 import os
 import sys
-from pathlib import Path
+
+from lensctl.cli.streams import prepare_streams
 
 
 def main() -> None:
@@ -15,16 +16,9 @@ def main() -> None:
 
         if answer(os.environ):
             return
-    _open_closed_streams()
+    prepare_streams()
     try:
         from lensctl.cli.commands import run
     except KeyboardInterrupt:  # Ctrl-C in the first moments; later ones are `run`'s
         sys.exit(130)
     run()
-
-
-def _open_closed_streams() -> None:
-    """`lensctl ... >&-` has no stdout at all, and what is written there is wanted by nobody."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115

@@ -27,6 +27,7 @@ from lensctl.cli.query import query
 from lensctl.cli.relocate import relocate
 from lensctl.cli.shell import shell
 from lensctl.cli.status import status
+from lensctl.cli.streams import STDOUT
 from lensctl.cli.terminal import as_storage_error
 from lensctl.cli.train import train_app
 from lensctl.cli.watch import watch
@@ -39,16 +40,21 @@ class _ReaderLeftError(Exception):
 
 @contextlib.contextmanager
 def _printing() -> Iterator[None]:
-    """Flushes stdout while its errors can still be told, and keeps a reader that left from typer,
-    which would end with 1.
+    """Flushes stdout while its errors can still be told, and keeps broken pipes from typer, which
+    would end with 1 and say nothing.
     """
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise _ReaderLeftError from error
+    except OSError as error:
+        if error.filename == STDOUT:
+            _give_up_stdout()
+            raise _output_error(error) from error
+        if isinstance(error, BrokenPipeError):
+            raise as_storage_error(error) from error
+        raise
 
 
 class _Commands(TyperGroup):
@@ -124,28 +130,20 @@ def run() -> NoReturn:
         print("\ninterrupted", file=sys.stderr)
         sys.exit(130)
     except _ReaderLeftError:
-        _give_up_stdout()
         sys.exit(0)
     except OSError as error:
-        _fail(_output_error(error) if _stdout_fails() else as_storage_error(error))
+        _fail(as_storage_error(error))
     sys.exit(0)
 
 
-def _output_error(error: OSError) -> StorageError:
+def _output_error(error: OSError) -> StorageError | _ReaderLeftError:
+    if isinstance(error, BrokenPipeError):
+        return _ReaderLeftError()
     return StorageError(
         "what the command prints cannot be written",
         why=error.strerror or str(error),
         next_step="free some space there, or send the output elsewhere",
     )
-
-
-def _stdout_fails() -> bool:
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _give_up_stdout()
-        return True
-    return False
 
 
 def _give_up_stdout() -> None:
@@ -154,6 +152,5 @@ def _give_up_stdout() -> None:
 
 
 def _fail(error: LensctlError) -> NoReturn:
-    _stdout_fails()
     print("\n".join(error.lines()), file=sys.stderr)
     sys.exit(error.exit_code)

@@ -1,8 +1,10 @@
 """The commands as processes: what they print where, and how they exit."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -114,14 +116,36 @@ def test_reader_that_goes_away_is_no_error(place, arguments):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("arguments", [["query", "red"], ["query", "red", "--json"], ["status"]])
-def test_output_that_cannot_be_written_is_a_storage_error(place, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["query", "red"], ""), (["query", "red", "--json"], "1"), (["status"], "")],
+)
+def test_output_that_cannot_be_written_is_a_storage_error(place, arguments, unbuffered):
     with Path("/dev/full").open("wb") as full:
-        done = redirected(place, *arguments, stdout=full)
+        done = redirected(place, *arguments, stdout=full, unbuffered=unbuffered)
     assert done.returncode == StorageError.exit_code == 3
-    parts = [line.split(":")[0].strip() for line in done.stderr.decode().splitlines()]
+    told = done.stderr.decode()
+    parts = [line.split(":")[0].strip() for line in told.splitlines()]
     assert parts == ["error", "why", "next"]
-    assert b"No space left on device" in done.stderr
+    assert "what the command prints cannot be written" in told
+    assert "No space left on device" in told
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_is_told_is_no_reason_to_stop(place, tmp_path, unbuffered):
+    """`index ... 2>&1 | head -0`, and a disk that is full of its log."""
+    folder, env = place
+    env = {**env, "LENSCTL_LIBRARY": str(tmp_path / "library")}
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as gone, Path("/dev/full").open("wb") as full:
+        streams = {"stdout": gone, "stderr": full if unbuffered else gone}
+        done = redirected(
+            (folder, env), "index", folder / "photos", unbuffered=unbuffered, **streams
+        )
+    assert done.returncode == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "library" / "catalog.sqlite")) as catalog:
+        assert catalog.execute("SELECT count(*) FROM photos").fetchone() == (10,)
 
 
 @pytest.mark.parametrize(
@@ -149,13 +173,13 @@ def test_streams_that_are_closed(place, command, code, told):
     assert told in message if told else message == ""
 
 
-def redirected(place, *arguments, stdout):
+def redirected(place, *arguments, stdout, stderr=subprocess.PIPE, unbuffered=""):
     """Run `lensctl` with its stdout in a place of one's own; stderr is kept."""
     return subprocess.run(
         [sys.executable, "-m", "lensctl", *arguments],
         stdout=stdout,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **place[1], **BUFFERED},
+        stderr=stderr,
+        env={**os.environ, **place[1], "PYTHONUNBUFFERED": unbuffered},
         timeout=60,
     )
 
