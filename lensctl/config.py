@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from lensctl.errors import UsageError
 
@@ -20,6 +20,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 _MOST_BYTES = 1 << 20
 """Of a config file."""
+_NOWHERE = Path(os.devnull)
 SEARCH_MODES = ("auto", "exact", "hnsw")
 _IN_WORDS = {
     Path: "a path",
@@ -78,29 +79,49 @@ class Settings:
 
 def load_settings(**flags: Any) -> Settings:
     """Settings of this run; flags that are None are not given. Raises UsageError."""
-    values: dict[str, Any] = {"library": default_library()}
-    values |= _from_file(config_path())
-    values |= _from_environment(os.environ)
+    values = _from_file(config_path()) | _from_environment(os.environ)
     given = {name: value for name, value in flags.items() if value is not None}
     if "exclude" in given:
         given["exclude"] = (*values.get("exclude", ()), *given["exclude"])
-    return Settings(**(values | given))
+    values |= given
+    if "library" not in values:
+        values["library"] = user_folder("data", instead="LENSCTL_LIBRARY") / "library"
+    return Settings(**values)
 
 
 def config_path() -> Path:
-    """Where the config file is looked for."""
+    """Where the config file is looked for; an empty one where no home folder is known."""
     if path := os.environ.get("LENSCTL_CONFIG"):
         return expanded(path)
+    folder = user_folder("config")
+    return folder if folder == _NOWHERE else folder / "config.toml"
+
+
+def user_folder(kind: Literal["cache", "config", "data"], *, instead: str = "") -> Path:
+    """The platform's folder for what lensctl keeps for one user. It may not exist yet.
+
+    Args:
+        instead: what else names the place, for whom it must be one; else, where no home folder is
+            known, it is a place that holds nothing and where nothing can be made.
+
+    Raises:
+        UsageError: no home folder is known, and there has to be one.
+    """
     import platformdirs
 
-    return platformdirs.user_config_path("lensctl") / "config.toml"
-
-
-def default_library() -> Path:
-    """The platform's data folder for one user's library."""
-    import platformdirs
-
-    return platformdirs.user_data_path("lensctl") / "library"
+    try:
+        folder: Path = getattr(platformdirs, f"user_{kind}_path")("lensctl")
+    except RuntimeError:
+        folder = _NOWHERE
+    if folder.parts[0] == "~":  # what older platformdirs say instead
+        folder = _NOWHERE
+    if instead and folder == _NOWHERE:
+        raise UsageError(
+            "no home folder is known",
+            why="neither HOME nor the list of users names one",
+            next_step=f"set HOME, or name the place: {instead}",
+        )
+    return folder
 
 
 def _from_file(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from lensctl.cli.options import DeviceOption, LibraryOption, PrecisionOption, QuietOption, read_path
 from lensctl.cli.terminal import note
-from lensctl.config import load_settings
+from lensctl.config import load_settings, user_folder
 from lensctl.errors import DataError, LensctlError, UsageError
 
 if TYPE_CHECKING:
@@ -231,9 +231,7 @@ def _options(
 
 
 def _default_cache() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("lensctl") / "eval"
+    return user_folder("cache", instead="--cache DIR") / "eval"
 
 
 def _baselines(names: list[str] | None) -> "tuple[Baseline, ...]":

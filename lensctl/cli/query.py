@@ -12,7 +12,7 @@ from lensctl.cli.finding import find
 from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.results import as_results, print_results
 from lensctl.cli.terminal import note
-from lensctl.config import load_settings
+from lensctl.config import load_settings, user_folder
 from lensctl.errors import UsageError
 from lensctl.show.page_file import require_page_path
 
@@ -108,8 +108,6 @@ def _write_page(html: Path | None, asked: Asked, found: "list[Result]", *, open_
 
 
 def _page_of_last_query() -> Path:
-    import platformdirs
-
-    folder = platformdirs.user_cache_path("lensctl")
+    folder = user_folder("cache", instead="--html FILE")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder / "last-query.html"

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from lensctl.config import expanded
+from lensctl.config import expanded, user_folder
 from lensctl.errors import UsageError
 
 EMBEDDED = "mini"
@@ -13,13 +13,17 @@ EMBEDDED = "mini"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def models_home() -> Path:
-    """`LENSCTL_MODELS`, or the folder `models` in the user's data folder. It may not exist yet."""
-    if place := os.environ.get("LENSCTL_MODELS"):
-        return expanded(place)
-    from platformdirs import user_data_path
+_VARIABLE = "LENSCTL_MODELS"
 
-    return user_data_path("lensctl") / "models"
+
+def models_home(*, needed: bool = False) -> Path:
+    """`LENSCTL_MODELS`, or the folder `models` in the user's data folder. It may not exist yet.
+
+    Raises UsageError where no home folder is known, and there has to be one.
+    """
+    if place := os.environ.get(_VARIABLE):
+        return expanded(place)
+    return user_folder("data", instead=_VARIABLE if needed else "") / "models"
 
 
 def is_model_name(name: str) -> bool:
@@ -49,7 +53,11 @@ def model_path(name: str) -> Path:
 
 
 def new_model_path(name: str) -> Path:
-    """The folder for a model that is made. Raises UsageError for the embedded model's name, too."""
+    """The folder for a model that is made.
+
+    Raises UsageError as `model_path` and `models_home`, and for the embedded model's name.
+    """
+    models_home(needed=True)
     if name == EMBEDDED:
         raise UsageError(
             f"{name!r} is the name of the embedded model",

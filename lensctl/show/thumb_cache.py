@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from lensctl.config import user_folder
 from lensctl.show.thumbnail import make_thumbnail
 from lensctl.whole import whole
 
@@ -104,6 +105,4 @@ class ThumbnailCache:
 
 def user_cache() -> ThumbnailCache:
     """In the user's cache folder."""
-    import platformdirs
-
-    return ThumbnailCache(platformdirs.user_cache_path("lensctl") / "thumbnails")
+    return ThumbnailCache(user_folder("cache") / "thumbnails")

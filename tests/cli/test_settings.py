@@ -7,6 +7,9 @@ import pytest
 
 from lensctl.config import load_settings
 from lensctl.errors import UsageError
+from lensctl.models.home import names_here, new_model_path
+from lensctl.photos import places
+from lensctl.show.thumb_cache import user_cache
 
 
 @pytest.fixture
@@ -80,6 +83,24 @@ def test_a_home_that_nobody_has_is_a_name_like_any_other(
     monkeypatch.setenv("LENSCTL_CONFIG", "~nosuchuser/x")
     with pytest.raises(UsageError, match="there is no config file ~nosuchuser/x"):
         load_settings()
+
+
+def test_without_a_home_only_what_needs_a_place_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that runs as a user whom its list does not know."""
+    for variable in list(os.environ):
+        if variable.startswith(("XDG_", "LENSCTL_")) or variable == "HOME":
+            monkeypatch.delenv(variable)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert load_settings(library=tmp_path).library == tmp_path
+    copies = user_cache()
+    assert copies.get("a", lambda: b"made") == copies.get("a", lambda: b"made") == b"made"
+    assert not places.is_ready() and names_here() == []
+    for needed in (load_settings, lambda: new_model_path("mine")):
+        with pytest.raises(UsageError, match="no home folder is known") as refused:
+            needed()
+        assert "set HOME, or name the place: LENSCTL_" in refused.value.next_step
 
 
 def test_a_library_in_the_file_is_relative_to_the_file(
