@@ -26,11 +26,13 @@ def file_size(size: int) -> str:
 
 
 def prepare_places() -> None:
-    """Say that names of places take a moment, the first time they are needed."""
-    from lensctl.photos.places import is_ready
+    """Say that names of places take a moment, where they are not kept from an earlier run."""
+    from lensctl.photos.places import is_ready, prepare
 
     if not is_ready():
-        note("preparing the names of places; this happens once")
+        note("preparing the names of places")
+        if not prepare():
+            note("the next run has to do it again: the cache folder cannot be written")
 
 
 def duration(seconds: float) -> str:

@@ -225,6 +225,12 @@ def is_ready() -> bool:
     return _database.cache_info().currsize > 0 or _is_sound(_path())
 
 
+def prepare() -> bool:
+    """Have the names ready, which may take seconds; whether they are kept for later runs."""
+    _database()
+    return _is_sound(_path())
+
+
 def _path() -> Path:
     from importlib.metadata import version
 
@@ -238,7 +244,7 @@ def _database() -> sqlite3.Connection:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _build(path)
-        except OSError:
+        except (OSError, sqlite3.Error):
             # A cache that cannot be written costs seconds, not the answer.
             connection = sqlite3.connect(":memory:", check_same_thread=False)
             _fill(connection)

@@ -1,6 +1,9 @@
 """Names of places, from the real gazetteer."""
 
+import contextlib
 import os
+import resource
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lensctl.cli.terminal import prepare_places
 from lensctl.photos import places
 
 
@@ -130,13 +134,42 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert places.is_ready()
 
 
+@pytest.mark.parametrize("why", ["no folder", "full disk"])
 def test_a_cache_that_cannot_be_kept_is_filled_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "lensctl").write_text("no folder")
+    monkeypatch.setattr(places, "_fill", _fill_with_lisbon)  # all places take long
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if why == "no folder":
+        (tmp_path / "lensctl").write_text("no folder")
     places._database.cache_clear()
     assert not places.is_ready()
-    assert places.place_name(38.7139, -9.1394) == "Lisbon, Portugal"
+    with _no_file_above(16_384 if why == "full disk" else resource.RLIM_INFINITY):
+        prepare_places()
+    assert "the next run has to do it again" in capsys.readouterr().err
     assert places.is_ready()
+    assert places.place_name(38.7139, -9.1394) == "Lisbon, Portugal"
     places._database.cache_clear()
+
+
+def _fill_with_lisbon(connection: sqlite3.Connection) -> None:
+    town = (0, "Lisbon", "", "Portugal", 38.7139, -9.1394, 517_802, places._cell(38.7139, -9.1394))
+    connection.executescript(places._SCHEMA)
+    connection.execute("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?)", town)
+    names = [(f"lisbon {number}",) for number in range(999)]
+    connection.executemany("INSERT INTO names VALUES (?, 0)", names)
+    connection.commit()
+
+
+@contextlib.contextmanager
+def _no_file_above(size: int) -> Iterator[None]:
+    """What SQLite says of a full disk, it says of files that may not grow, too."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
