@@ -6,7 +6,7 @@ LensctlError                 exit  what it means
 ├── LibraryError                3  the library cannot be read or written
 │   ├── LibraryBusyError        4  another process is writing to the library, or to a run's folder
 │   └── LibraryDamagedError     3  the library's database is damaged
-├── StorageError                3  the disk is full, or the rights are missing
+├── StorageError                3  the disk or the memory is full, or the rights are missing
 ├── PhotoError                  3  one photo cannot be read
 ├── ModelError                  5  a model is missing, unknown, or not usable
 │   ├── CheckpointError         5  a weights file is refused: wrong, damaged or hostile
@@ -77,7 +77,7 @@ class LibraryDamagedError(LibraryError):
 
 
 class StorageError(LensctlError):
-    """The disk is full, or the rights are missing."""
+    """The disk or the memory is full, or the rights are missing."""
 
 
 class PhotoError(LensctlError):

@@ -28,7 +28,7 @@ from lensctl.cli.relocate import relocate
 from lensctl.cli.shell import shell
 from lensctl.cli.status import status
 from lensctl.cli.streams import STDOUT
-from lensctl.cli.terminal import as_storage_error
+from lensctl.cli.terminal import as_memory_error, as_storage_error, lacks_memory
 from lensctl.cli.train import train_app
 from lensctl.cli.watch import watch
 from lensctl.errors import LensctlError, StorageError
@@ -133,6 +133,10 @@ def run() -> NoReturn:
         sys.exit(0)
     except OSError as error:
         _fail(as_storage_error(error))
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        _fail(as_memory_error(error))
     sys.exit(0)
 
 

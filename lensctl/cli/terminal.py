@@ -1,5 +1,6 @@
 """What commands say on stderr, and how they listen to Ctrl-C."""
 
+import errno
 import os
 import signal
 import sys
@@ -79,8 +80,35 @@ class GracefulStop:
         return 128 + self.signal
 
 
+_NO_MEMORY = (
+    "can't start new thread",
+    "failed to map segment from shared object",
+    "bad_alloc",
+    "Failed to allocate memory",  # onnxruntime
+    "can't allocate memory",  # torch
+)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error, which libraries give many names, is that memory was refused."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def as_memory_error(error: Exception) -> StorageError:
+    """What to say where `lacks_memory`."""
+    return StorageError(
+        "there is not enough memory",
+        why=next(iter(str(error).splitlines()), ""),
+        next_step="end other programs; index needs less with --workers 1 --batch-size 1",
+    )
+
+
 def as_storage_error(error: OSError) -> StorageError:
     """An error of the system that no command foresaw, in words."""
+    if lacks_memory(error):
+        return as_memory_error(error)
     # Of a copy both ends are named, and it is the second one that is written.
     named = error.filename if error.filename2 is None else error.filename2
     place = show_path(os.fsencode(named)) if isinstance(named, (str, bytes)) else ""

@@ -158,7 +158,7 @@ class _BatchWriter:
         with self._recorder.transaction():
             for one in batch.results:
                 if isinstance(one, Unreadable):
-                    self._refuse(one.found, one.reason)
+                    self._refuse(one)
                 elif one.pixels is None:
                     self._link(one)
             for one, embedding, target in zip(
@@ -166,9 +166,10 @@ class _BatchWriter:
             ):
                 self._keep(one, embedding, target)
 
-    def _refuse(self, found: FoundPhoto, reason: str) -> None:
-        self._recorder.record_error(self._root_id, found, reason)
-        self._summary.unreadable.append((found.path, reason))
+    def _refuse(self, one: Unreadable) -> None:
+        if one.lasts:
+            self._recorder.record_error(self._root_id, one.found, one.reason)
+        self._summary.unreadable.append((one.found.path, one.reason))
 
     def _link(self, one: Prepared) -> None:
         content_id = self._recorder.content_of_hash(one.content_hash)

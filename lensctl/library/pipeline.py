@@ -41,10 +41,15 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A photo that cannot be read, and why."""
+    """A photo that cannot be read, and why.
+
+    Attributes:
+        lasts: whether it would be the same at the next run.
+    """
 
     found: FoundPhoto
     reason: str
+    lasts: bool = True
 
 
 class MemoryBudget:
@@ -106,7 +111,8 @@ class PhotoReader:
                 reserve=self._budget.reserve,
             )
         except PhotoError as error:
-            return Unreadable(found, error.what)
+            lasts = not isinstance(error.__cause__, MemoryError)
+            return Unreadable(found, error.what, lasts)
         except OSError as error:
             return Unreadable(found, error.strerror or str(error))
         if read.image is None:

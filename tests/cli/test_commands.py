@@ -1,6 +1,7 @@
 """The commands as processes: what they print where, and how they exit."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lensctl.cli import commands
 from lensctl.errors import StorageError
 from support.photo_files import write_photo
 
@@ -393,6 +395,29 @@ def test_full_disk_loses_nothing(tmp_path, size, sound):
         assert facts["photos"]["searchable"] == 80
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        ImportError("x.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_little_memory_is_an_error_with_advice(error, monkeypatch, capsys):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(commands, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        commands.run()
+    told = capsys.readouterr().err
+    assert ended.value.code == 3
+    assert told.startswith("error: there is not enough memory")
+    assert "--workers 1 --batch-size 1" in told
 
 
 def test_library_without_rights_is_an_error_with_advice(tmp_path):

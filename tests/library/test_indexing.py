@@ -210,6 +210,20 @@ def test_broken_photo_is_named_and_tried_again_when_its_file_changes(index, phot
     assert index(photos).encoded == 1
 
 
+def test_a_lean_moment_is_no_fault_of_the_photo(index, photos, monkeypatch):
+    """Named, but tried again by the next run."""
+
+    def refuse(image, at_least):
+        raise MemoryError
+
+    with monkeypatch.context() as lean:
+        lean.setattr("lensctl.photos.decode.to_rgb", refuse)
+        assert {reason for _, reason in index(photos).unreadable} == {
+            "decoding it does not fit in memory"
+        }
+    assert index(photos).encoded == 12
+
+
 def test_stopped_run_goes_on_where_it_was(index, photos, library):
     """One thread has 11 photos in hand before the encoder stands; then five more are asked for."""
     for number in range(12, 24):
