@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that are gone afterwards."""
 
 import contextlib
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from lensctl.errors import StorageError
 
 
 @contextlib.contextmanager
@@ -36,3 +38,26 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     """A text in UTF-8 as a file; arguments and errors as of `whole`."""
     with whole(path, mode=mode) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder of the system's for temporary files, for the block.
+
+    Raises:
+        StorageError: it cannot be made, or what the block writes into it does not fit.
+    """
+    import tempfile  # takes longer than the rest of this module
+
+    place = ""
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix) as place:
+            yield Path(place)
+    except OSError as error:
+        if not str(error.filename or place).startswith(place):
+            raise
+        raise StorageError(
+            "a temporary folder cannot be written",
+            why=error.strerror or str(error),
+            next_step="name a folder with room and rights: TMPDIR=FOLDER",
+        ) from error

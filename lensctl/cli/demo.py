@@ -1,6 +1,5 @@
 """`lensctl demo`: the main job on photos that a package ships, in a library of its own."""
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 from lensctl.cli.asking import Asked
 from lensctl.cli.terminal import note
 from lensctl.errors import DependencyError
+from lensctl.whole import temporary_folder
 
 if TYPE_CHECKING:
     from lensctl.library.library import Library
@@ -27,8 +27,8 @@ def demo() -> None:
     Nothing is downloaded and nothing is kept.
     """
     photos = _photos()
-    with tempfile.TemporaryDirectory(prefix="lensctl-demo-") as folder:
-        _run(photos, Path(folder))
+    with temporary_folder("lensctl-demo-") as folder:
+        _run(photos, folder)
 
 
 def _run(photos: Path, folder: Path) -> None:

@@ -32,6 +32,7 @@ import simsimd
 
 from lensctl.library.catalog import Catalog, KnownLens, VectorState
 from lensctl.models.interface import Floats, ModelInfo
+from lensctl.whole import temporary_folder
 
 Space = Literal["target", "text"]
 """target: what queries with an image are compared with; text: what texts are compared with."""
@@ -169,11 +170,9 @@ def open_search_file(
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
-        import tempfile  # half of the time that importing this module took
-
         # The rows stay mapped when their file is removed.
-        with tempfile.TemporaryDirectory(prefix="lensctl-") as place:
-            return _write_new(Path(place) / path.name, state, source, info)
+        with temporary_folder("lensctl-") as place:
+            return _write_new(place / path.name, state, source, info)
 
 
 def refresh_search_files(

@@ -397,6 +397,33 @@ def test_full_disk_loses_nothing(tmp_path, size, sound):
         subprocess.run(["umount", small], check=True)
 
 
+NO_TEMPORARY_FOLDER = """
+mount --bind "$1" /mnt
+for place in /tmp /var/tmp; do mount --bind $place $place; mount -o remount,ro,bind $place; done
+cd /proc
+"$0" -m lensctl index "$2" --library /mnt/library || exit 10
+rm -r /mnt/library/search; mount -o remount,ro,bind /mnt
+exec "$0" -m lensctl query red --library /mnt/library
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_no_temporary_folder_stops_what_needs_one_alone(place, tmp_path):
+    """Indexing does not; a query does, where the library cannot be written and has no caches."""
+    script = ["unshare", "-m", "bash", "-c", NO_TEMPORARY_FOLDER]
+    done = subprocess.run(
+        [*script, sys.executable, tmp_path, place[0] / "photos"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **place[1], "TMPDIR": ""},
+        timeout=60,
+    )
+    assert done.stdout.startswith("10 photos found: 10 encoded"), done.stderr
+    assert done.returncode == 3
+    assert "a temporary folder cannot be written" in done.stderr
+    assert "TMPDIR=FOLDER" in done.stderr
+
+
 @pytest.mark.parametrize(
     "error",
     [
