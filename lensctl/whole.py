@@ -18,13 +18,14 @@ def whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
         mode: rights, from which the process's umask is taken.
 
     Raises:
-        OSError: the file cannot be made, or not be put in its place; it names `path`.
+        OSError: the file cannot be made, written or put in its place; it names `path`.
     """
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-        yield part
-        part.replace(path)
+        with naming(path):
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+            yield part
+            part.replace(path)
     except OSError as error:
         if error.filename == os.fspath(part):
             error.filename, error.filename2 = os.fspath(path), None
@@ -32,6 +33,17 @@ def whole(path: Path, *, mode: int = 0o666) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has the system's errors that name no file, as those of writing, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:

@@ -30,6 +30,7 @@ from lensctl_training.mining.write import all_funnels
 from mining.conftest import picture
 from mining.dying import make_or_die
 from mining.stub_model import StubModel
+from support.full_disk import no_file_above
 
 SMALL = MineConfig(pages=PageLimits(pages_per_part=2))
 
@@ -223,6 +224,18 @@ def test_a_part_that_was_never_put_in_place_is_none(tmp_path: Path) -> None:
     assert work.parts("pages") == ["whole"]
     work.remove_leftovers("pages", {"whole"})
     assert not work.part_folder("pages", ".other.abc").exists()
+
+
+def test_a_full_disk_is_named_by_the_part_that_does_not_fit(tmp_path: Path) -> None:
+    work = Workspace(tmp_path)
+
+    def fill(folder: Path) -> Funnel:
+        (folder / "rows.jsonl").write_bytes(bytes(5000))
+        return Funnel()
+
+    with no_file_above(4096), pytest.raises(OSError) as full:
+        work.make_part("groups", "whole", "key", fill)
+    assert full.value.filename == str(work.part_folder("groups", "whole"))
 
 
 def test_wrong_inputs_are_explained(tmp_path: Path) -> None:

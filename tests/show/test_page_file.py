@@ -1,14 +1,17 @@
 """A page replaces nothing but an earlier page."""
 
+import errno
 import os
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lensctl.errors import UsageError
+from lensctl.errors import StorageError, UsageError
 from lensctl.show.page_file import require_page_path, write_page
+from lensctl.whole import temporary_folder
 from support.command import Run, run_in
+from support.full_disk import no_file_above
 from support.photo_files import write_photo
 
 PAGE = "<!doctype html>\n<title>earlier</title>"
@@ -69,6 +72,23 @@ def test_a_page_may_have_the_longest_name(tmp_path: Path) -> None:
     page = tmp_path / f"{'p' * 250}.html"
     write_page(page, PAGE)
     assert [one.name for one in tmp_path.iterdir()] == [page.name]
+
+
+def test_a_full_disk_is_named_by_the_page_that_it_has_no_room_for(tmp_path: Path) -> None:
+    page = tmp_path / "results.html"
+    with no_file_above(4096), pytest.raises(OSError) as full:
+        write_page(page, "<!doctype html>" + 5000 * " ")
+    assert (full.value.errno, full.value.filename) == (errno.EFBIG, str(page))
+
+
+def test_a_full_temporary_folder_names_what_chooses_another() -> None:
+    with (
+        no_file_above(4096),
+        pytest.raises(StorageError, match="temporary folder") as full,
+        temporary_folder("lensctl-test-") as place,
+    ):
+        (place / "file").write_bytes(bytes(5000))
+    assert "TMPDIR=" in full.value.next_step
 
 
 def test_no_results_write_no_page_and_say_so(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Names of places, from the real gazetteer."""
 
-import contextlib
 import os
 import resource
 import sqlite3
@@ -13,6 +12,7 @@ import pytest
 
 from lensctl.cli.terminal import prepare_places
 from lensctl.photos import places
+from support.full_disk import no_file_above
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,7 +147,7 @@ def test_a_cache_that_cannot_be_kept_is_filled_once(
         (tmp_path / "lensctl").write_text("no folder")
     places._database.cache_clear()
     assert not places.is_ready()
-    with _no_file_above(16_384 if why == "full disk" else resource.RLIM_INFINITY):
+    with no_file_above(16_384 if why == "full disk" else resource.RLIM_INFINITY):
         prepare_places()
     assert "the next run has to do it again" in capsys.readouterr().err
     assert places.is_ready()
@@ -162,14 +162,3 @@ def _fill_with_lisbon(connection: sqlite3.Connection) -> None:
     names = [(f"lisbon {number}",) for number in range(999)]
     connection.executemany("INSERT INTO names VALUES (?, 0)", names)
     connection.commit()
-
-
-@contextlib.contextmanager
-def _no_file_above(size: int) -> Iterator[None]:
-    """What SQLite says of a full disk, it says of files that may not grow, too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

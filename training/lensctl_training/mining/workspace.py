@@ -26,7 +26,7 @@ from typing import Any
 
 from lensctl.errors import LibraryBusyError, UsageError
 from lensctl.lock import held_alone
-from lensctl.whole import whole, write_whole
+from lensctl.whole import naming, whole, write_whole
 from lensctl_training.mining.funnel import Funnel
 
 DONE = "done.json"
@@ -107,9 +107,10 @@ class Workspace:
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{part}.", dir=parent))
         try:
-            funnel = work(temporary)
-            done = {"key": key, "funnel": funnel.as_json()}
-            (temporary / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
+            with naming(parent / part):
+                funnel = work(temporary)
+                done = {"key": key, "funnel": funnel.as_json()}
+                (temporary / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
             self._place(temporary, parent / part, key)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

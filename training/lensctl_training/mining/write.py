@@ -18,6 +18,7 @@ from PIL import Image
 
 from lensctl import __version__
 from lensctl.photos.decode import decode
+from lensctl.whole import write_whole
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
 from lensctl_training.mining.annotate import annotator_of
@@ -64,7 +65,7 @@ def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unkno
     if not rows:
         return funnel
     done = {"key": key, "shards": shards, "funnel": funnel.as_json()}
-    (folder / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
+    write_whole(folder / DONE, json.dumps(done, indent=1))
     return funnel
 
 
