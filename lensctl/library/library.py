@@ -34,6 +34,9 @@ _PAGE_BYTES = 16_384
 
 _TEMPORARY_FOLDERS = ("/var/tmp", "/usr/tmp", "/tmp")
 
+_LONGEST_PATH = 504
+"""Of a database, in bytes: SQLite's 512, less the ending of its journal."""
+
 _ROOM_OF_A_LOG = 65_536
 """SQLite's shared index of a write-ahead log takes half of it."""
 
@@ -197,13 +200,21 @@ class Library:
         return connection
 
     def _make_folder(self) -> None:
+        elsewhere = "name another folder: --library FOLDER or LENSCTL_LIBRARY"
+        path = os.fsencode(os.path.realpath(self.folder / f"{CATALOG}.new"))
+        if len(path) > _LONGEST_PATH and not self.exists():
+            raise StorageError(
+                f"the path of the library folder {self.folder} is too long for SQLite",
+                why=f"it is {len(path) - _LONGEST_PATH} bytes longer than the longest",
+                next_step=elsewhere,
+            )
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
                 f"cannot make the library folder {self.folder}",
                 why=error.strerror or str(error),
-                next_step="name another folder: --library FOLDER or LENSCTL_LIBRARY",
+                next_step=elsewhere,
             ) from error
 
     def locked(self) -> contextlib.AbstractContextManager[None]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lensctl.errors import LibraryBusyError, ModelError
+from lensctl.errors import LibraryBusyError, ModelError, StorageError
 from lensctl.library.catalog import to_floats
+from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
 from support.photo_files import write_photo
@@ -277,6 +278,18 @@ def test_nested_roots_become_one(index, photos, library):
 def test_library_folder_is_private(index, photos, library):
     index(photos)
     assert library.folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_path_that_sqlite_cannot_take_is_refused_before_it_is_made(tmp_path):
+    above = tmp_path / ("d" * 200)
+    longest = 504 - len("/catalog.sqlite.new")
+    name = "e" * (longest - len(os.fsencode(above)) - 1)
+    too_long = Library(above / f"{name}e")
+    with pytest.raises(StorageError, match="too long for SQLite"), too_long.writing():
+        pass
+    assert not above.exists()
+    with Library(above / name).writing() as recorder:
+        assert recorder.roots() == []
 
 
 def test_odd_names(index, photos, library):
