@@ -353,7 +353,11 @@ def test_light_commands_import_no_torch(place):
 
 
 def test_index_query_and_demo_reach_no_network(place, tmp_path):
-    """Every socket but those of the local machine's files is refused, in the whole process."""
+    """Every socket but those of the local machine's files is refused to Python in the process.
+
+    onnxruntime has sockets of its own: where it is to report to its maker, it first writes down
+    what, and under which number of this machine.
+    """
     folder, env = place
     (tmp_path / "sitecustomize.py").write_text(
         "import socket\n"
@@ -365,9 +369,12 @@ def test_index_query_and_demo_reach_no_network(place, tmp_path):
         "socket.getaddrinfo = lambda *a, **k: refuse(socket.socket(), a)\n"
     )
     env = {**env, "PYTHONPATH": str(tmp_path), "LENSCTL_LIBRARY": str(tmp_path / "library")}
+    env |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for arguments in (["index", folder / "photos"], ["query", "red"], ["demo"]):
         done = lensctl(*arguments, env=env)
         assert done.returncode == 0, done.stderr.decode()
+    kept = [path for name in ("home", "cache") for path in (tmp_path / name).rglob("*")]
+    assert not [path for path in kept if "onnxruntime" in path.name], kept
 
 
 @pytest.mark.parametrize(("size", "sound"), [("700k", 1), ("1300k", 0)])
