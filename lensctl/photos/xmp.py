@@ -43,7 +43,9 @@ class Xmp:
             root = fromstring(packet)
         except (ParseError, DefusedXmlException) as error:
             raise ValueError(str(error)) from error
-        self._descriptions = list(root.iter(f"{_RDF}Description"))
+        # The outermost describe the photo; those inside them its places, its ingredients.
+        outermost = next(root.iter(f"{_RDF}RDF"), root)
+        self._descriptions = outermost.findall(f"{_RDF}Description")
 
     def text(self, *names: str) -> str | None:
         """The first of the named simple properties that is there, written either way XMP allows."""

@@ -98,6 +98,29 @@ def test_xmp_as_elements() -> None:
     assert facts.taken == "2019-05-04T10:11:12-03:00"
 
 
+INGREDIENT = (
+    "<exif:DateTimeOriginal>2009-01-01T00:00:00</exif:DateTimeOriginal>"
+    "<tiff:Make>Acme</tiff:Make><xmp:Rating>5</xmp:Rating>"
+    "<exif:GPSLatitude>35,21.6N</exif:GPSLatitude><exif:GPSLongitude>138,43.2E</exif:GPSLongitude>"
+    "<dc:subject><rdf:Bag><rdf:li>ingredient</rdf:li></rdf:Bag></dc:subject>"
+)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        f"<rdf:li><rdf:Description>{INGREDIENT}</rdf:Description></rdf:li>",
+        f'<rdf:li rdf:parseType="Resource">{INGREDIENT}</rdf:li>',
+    ],
+)
+def test_xmp_of_what_a_photo_shows_or_is_made_of_is_not_the_photo_s(item: str) -> None:
+    own = "<dc:subject><rdf:Bag><rdf:li>mine</rdf:li></rdf:Bag></dc:subject>"
+    date = "<xmp:CreateDate>2023-05-05T10:00:00</xmp:CreateDate>"
+    within = f"<photoshop:Ingredients><rdf:Bag>{item}</rdf:Bag></photoshop:Ingredients>"
+    facts = facts_of(jpeg(xmp=xmp(within + own + date)))
+    assert facts == Facts(120, 80, "JPEG", taken="2023-05-05T10:00:00", keywords=("mine",))
+
+
 def test_an_editor_s_rating_is_newer_than_the_camera_s() -> None:
     data = jpeg(exif=exif_bytes({0x4746: 1}), xmp=xmp("", 'xmp:Rating="5"'))
     assert facts_of(data).rating == 5
