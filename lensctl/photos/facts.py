@@ -119,7 +119,8 @@ class _Metadata:
         shot, exif, packet, iptc = self._shot, self._exif, self._xmp, self._iptc
         candidates: list[tuple[Callable[..., str | None], Any, Any]] = [
             (values.moment, shot.get(_TAKEN), shot.get(_TAKEN_OFFSET)),
-            (values.moment, packet.text(xmp.DATE_TIME_ORIGINAL, xmp.DATE_CREATED), None),
+            (values.moment, packet.text(xmp.DATE_TIME_ORIGINAL), None),
+            (values.moment, packet.text(xmp.DATE_CREATED), None),
             (values.iptc_moment, iptc.get(_IPTC_DATE), iptc.get(_IPTC_TIME)),
             (values.moment, shot.get(_DIGITIZED), shot.get(_DIGITIZED_OFFSET)),
             (values.moment, packet.text(xmp.CREATE_DATE), None),

@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, time
 from typing import Any
 
 _MAX_TEXT = 500
-_DATE_TIME = re.compile(
-    r"(\d{4})[-:/.](\d\d)[-:/.](\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d))?(?:[.,]\d*)?)?"
-    r"\s*(Z|[-+]\d\d:?\d\d)?"
-)
+# What is not known is blank in EXIF, 00 in IPTC, and left out in XMP; some cameras pad with blanks.
+_TWO = r"(\d\d| \d(?!\d)|  )"
+_CLOCK = rf"(?:T| +){_TWO}:{_TWO}(?::{_TWO})?(?:[.,]\d*)?"
+_DAY = rf"[-:/.]{_TWO}(?:{_CLOCK})?\s*(Z|[-+]\d\d:?\d\d)?"
+_DATE_TIME = re.compile(rf"(\d{{4}})(?!\d)(?:[-:/.]{_TWO}(?:{_DAY})?)?")
 _UNSET_DATE = re.compile(r"[0: T/.+-]*")
 _XMP_DEGREES = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW])")
 
@@ -20,10 +21,15 @@ def text(value: Any) -> str | None:
 
     UTF-8 is tried before Latin-1, as most software writes it whatever the standard says.
     """
+    return " ".join(_line(value).split())[:_MAX_TEXT] or None
+
+
+def _line(value: Any) -> str:
+    """The text up to its NUL, each character that cannot be printed a blank."""
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     if value is None:
-        return None
+        return ""
     raw = value if isinstance(value, bytes) else None
     if isinstance(value, str):
         try:
@@ -35,27 +41,36 @@ def text(value: Any) -> str | None:
             value = raw.decode("utf-8")
         except UnicodeDecodeError:
             value = raw.decode("latin-1")
-    line = "".join(c if c.isprintable() else " " for c in str(value).split("\0")[0])
-    return " ".join(line.split())[:_MAX_TEXT] or None
+    return "".join(c if c.isprintable() else " " for c in str(value).split("\0")[0])
 
 
 def moment(value: Any, offset: Any = None) -> str | None:
     """ISO 8601 local time from an EXIF or XMP date; None when the camera's clock was not set.
 
+    A month, a day or a time that is not known counts as the first: "1965" -> 1965-01-01T00:00:00.
+
     Raises:
         ValueError: it is no date.
     """
-    written = text(value)
-    if written is None or _UNSET_DATE.fullmatch(written):
+    written = _line(value).strip()[:_MAX_TEXT]
+    if _UNSET_DATE.fullmatch(written):
         return None
     match = _DATE_TIME.match(written)
     if match is None:
         raise ValueError(f"{written!r} is no date")
-    parts = [int(part or 0) for part in match.groups()[:6]]
-    if parts[5] == 60:
-        parts[5] = 59  # a leap second
-    local = datetime(*parts)  # type: ignore[arg-type]
-    return local.isoformat() + _utc_offset(match.group(7) or text(offset))
+    year, month, day, *clock = (int((part or "").strip() or 0) for part in match.groups()[:6])
+    if not day and not _UNSET_DATE.fullmatch(written[match.end() :]):
+        raise ValueError(f"{written!r} is no date")
+    local = date(year, month or 1, (month and day) or 1)
+    return f"{local}T{_time(*clock)}" + _utc_offset(match.group(7) or text(offset))
+
+
+def _time(hour: int, minute: int, second: int) -> time:
+    """Midnight for what is no time, as 24:05: the date beside it is right all the same."""
+    try:
+        return time(hour, minute, 59 if second == 60 else second)  # 60: a leap second
+    except ValueError:
+        return time()
 
 
 def _utc_offset(written: str | None) -> str:

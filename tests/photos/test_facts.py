@@ -134,6 +134,29 @@ def test_iptc() -> None:
     assert facts.taken == "2018-02-03T04:05:06+01:00"
 
 
+@pytest.mark.parametrize(
+    ("written", "read"), [(b"19650700", "1965-07-01"), (b"19650000", "1965-01-01")]
+)
+def test_iptc_date_of_a_month_or_a_year(written: bytes, read: str) -> None:
+    facts = facts_of(iptc((55, written)))
+    assert (facts.taken, facts.problems) == (f"{read}T00:00:00", ())
+
+
+@pytest.mark.parametrize(
+    ("original", "created", "read"),
+    [
+        ("1965", "1970-02-03T04:05:06", "1965-01-01T00:00:00"),
+        ("summer", "1970-02-03T04:05:06", "1970-02-03T04:05:06"),
+        ("0000-00-00T00:00:00", "1970-02", "1970-02-01T00:00:00"),
+    ],
+)
+def test_the_first_xmp_date_that_is_one(original: str, created: str, read: str) -> None:
+    """And before the date of the scan."""
+    attributes = f'exif:DateTimeOriginal="{original}" photoshop:DateCreated="{created}"'
+    scan = exif_bytes({}, {0x9004: "2019:03:03 10:00:00"})
+    assert facts_of(jpeg(exif=scan, xmp=xmp("", attributes))).taken == read
+
+
 def test_keywords_of_all_three_are_joined() -> None:
     windows = "lake;Harbour;".encode("utf-16-le") + b"\0\0"
     exif = exif_bytes({0x9C9E: windows})
@@ -151,6 +174,18 @@ def test_keywords_of_all_three_are_joined() -> None:
         ("2024:07:01 12:30:60", "2024-07-01T12:30:59"),
         ("2024:07:01 12:30:05+05:30", "2024-07-01T12:30:05+05:30"),
         ("2024:07:01", "2024-07-01T00:00:00"),
+        ("2024:07:01   12:30", "2024-07-01T12:30:00"),
+        ("2024:07:01 1:30:05 PM", "2024-07-01T00:00:00"),
+        ("2004: 5: 1 12: 3:05", "2004-05-01T12:03:05"),
+        ("2012:08:10 24:05:00", "2012-08-10T00:00:00"),
+        ("1965:00:00 00:00:00", "1965-01-01T00:00:00"),
+        ("1965:  :     :  :  ", "1965-01-01T00:00:00"),
+        ("1965:07:     :  :  ", "1965-07-01T00:00:00"),
+        ("1965:07:  00:00:00", "1965-07-01T00:00:00"),
+        ("1965:07:  ", "1965-07-01T00:00:00"),
+        ("1965:00:08", "1965-01-01T00:00:00"),
+        ("1965-07", "1965-07-01T00:00:00"),
+        ("1965", "1965-01-01T00:00:00"),
         ("0000:00:00 00:00:00", None),
         ("    :  :     :  :  ", None),
         ("", None),
@@ -161,7 +196,13 @@ def test_dates_as_cameras_write_them(written: str, read: str | None) -> None:
     assert (facts.taken, facts.problems) == (read, ())
 
 
-@pytest.mark.parametrize("written", ["2024:13:41 12:30:05", "yesterday", "2024:02:30 00:00:00"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("2024:13:41 12:30:05", "yesterday", "2024:02:30 00:00:00", "0000:07:01", "20245"),
+        *("2024:13", "2024:5:7", "2024:07: 23:30:00", "2024-0705", "2024 or so"),
+    ],
+)
 def test_impossible_dates_are_told(written: str) -> None:
     facts = facts_of(jpeg(exif=exif_bytes({}, {0x9003: written})))
     assert facts.taken is None
