@@ -14,7 +14,7 @@ from lensctl.library.reconcile import Reconciler
 from lensctl.library.recorder import Recorder
 from lensctl.library.vectors import refresh_search_files
 from lensctl.models.interface import IndexSide, Model
-from lensctl.photos.scan import FoundPhoto, ScanRules, SkippedFile, scan
+from lensctl.photos.scan import FoundPhoto, LeftOutRaw, ScanRules, SkippedFile, scan
 
 __all__ = ["IndexOptions", "IndexSummary", "Indexer", "Watcher"]
 
@@ -83,9 +83,19 @@ class Indexer:
         self.summary.add(changes)
         if changes.offline and not changes.found:
             self.summary.offline_folders.append(folder)
-        count = reconciler.count_to_read(lens, retry_errors=self._options.retry_errors)
+        self._read(reconciler, recorder, lens, root_id)
+        if not self.summary.stopped:
+            self.summary.add(reconciler.take_in_raws())
+            self._read(reconciler, recorder, lens, root_id)
+
+    def _read(
+        self, reconciler: Reconciler, recorder: Recorder, lens: KnownLens, root_id: int
+    ) -> None:
+        """Encode what was taken in and is not known."""
+        retry = self._options.retry_errors
+        count = reconciler.count_to_read(lens, retry_errors=retry)
         if count:
-            photos = reconciler.to_read(lens, retry_errors=self._options.retry_errors)
+            photos = reconciler.to_read(lens, retry_errors=retry)
             run = EncodingRun(self._library, recorder, lens, root_id, self._open_side())
             run.encode(photos, count, self._options, self._watcher, self.summary)
 
@@ -94,7 +104,7 @@ class Indexer:
         self.summary.offline_folders.append(folder)
         self.summary.add(reconciler.changes)
 
-    def _scan(self, folder: bytes, reconciler: Reconciler) -> Iterator[FoundPhoto]:
+    def _scan(self, folder: bytes, reconciler: Reconciler) -> Iterator[FoundPhoto | LeftOutRaw]:
         rules = ScanRules(
             exclude=self._options.exclude,
             skip_folders=(os.fsencode(self._library.folder.resolve()),),

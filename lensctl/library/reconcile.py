@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lensctl.library.catalog import KnownLens, folder_condition, with_slash
 from lensctl.library.recorder import Recorder, signed
-from lensctl.photos.scan import FoundPhoto
+from lensctl.photos.scan import FoundPhoto, LeftOutRaw, look
 
 _BLOCK = 2000
 
@@ -49,19 +49,49 @@ class Reconciler:
         self.closed: list[bytes] = []
         self.changes = Changes()
 
-    def take_in(self, found: Iterable[FoundPhoto]) -> None:
-        """Write the scan into the temporary table."""
-        self._sql.execute("DROP TABLE IF EXISTS temp.seen")
-        self._sql.execute(_SEEN_TABLE)
+    def take_in(self, found: Iterable[FoundPhoto | LeftOutRaw]) -> None:
+        """Write the scan into the temporary tables."""
+        for name, columns in _TEMPORARY.items():
+            self._sql.execute(f"DROP TABLE IF EXISTS temp.{name}")
+            self._sql.execute(f"CREATE TEMP TABLE {name} ({columns}) WITHOUT ROWID")
         with self._recorder.transaction():
-            self._sql.executemany(
-                "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)",
-                (
-                    (one.path, one.size, one.mtime_ns, signed(one.device), signed(one.inode))
-                    for one in found
-                ),
-            )
+            self._see(found)
+            self._see(self._raws_alone())
         self.changes.found = self._sql.execute("SELECT count(*) FROM seen").fetchone()[0]
+
+    def take_in_raws(self) -> Changes:
+        """Take in, in place of the scan, the RAWs whose twins proved unreadable since `take_in`.
+
+        Returns what that changes in `changes`.
+        """
+        raws = list(self._raws_alone())
+        with self._recorder.transaction():
+            self._sql.execute("DELETE FROM seen")
+            self._see(raws)
+            return Changes(found=len(raws), excluded=-self._welcome_back())
+
+    def _see(self, found: Iterable[FoundPhoto | LeftOutRaw]) -> None:
+        self._sql.executemany(
+            "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)", self._rows_to_see(found)
+        )
+
+    def _rows_to_see(
+        self, found: Iterable[FoundPhoto | LeftOutRaw]
+    ) -> Iterator[tuple[bytes, int, int, int, int]]:
+        for one in found:
+            if isinstance(one, LeftOutRaw):
+                self._sql.execute(
+                    "INSERT OR IGNORE INTO left_out VALUES (?, ?)", (one.path, one.twin)
+                )
+            else:
+                yield one.path, one.size, one.mtime_ns, signed(one.device), signed(one.inode)
+
+    def _raws_alone(self) -> Iterator[FoundPhoto]:
+        """RAWs that were left out though the catalog knows that no twin of theirs can be read."""
+        for (path,) in self._sql.execute(_RAWS_ALONE).fetchall():
+            one = look(path)
+            if isinstance(one, FoundPhoto):
+                yield one
 
     def settle(self) -> Changes:
         """Bring the catalog's places in line with the scan, in one transaction."""
@@ -127,7 +157,8 @@ class Reconciler:
         ]
         self._sql.executemany("UPDATE photos SET size = -1 WHERE id = ?", replaced)
 
-    def _welcome_back(self) -> None:
+    def _welcome_back(self) -> int:
+        """How many photos are present again, or under another number."""
         # A disk may come back under another device number; photos still there tell which.
         self._renumbered = dict(
             self._sql.execute(
@@ -135,12 +166,13 @@ class Reconciler:
                 " WHERE photos.device != seen.device"
             ).fetchall()
         )
-        self._sql.execute(
+        cursor = self._sql.execute(
             "UPDATE photos SET state = 'present', device = seen.device, inode = seen.inode"
             " FROM seen WHERE seen.path = photos.path AND seen.size = photos.size"
             " AND seen.mtime_ns = photos.mtime_ns AND (photos.state != 'present'"
             " OR photos.device != seen.device OR photos.inode != seen.inode)"
         )
+        return cursor.rowcount
 
     def _missing(self) -> list[MissingPhoto]:
         condition, values = folder_condition(self._folder)
@@ -231,14 +263,16 @@ class _Verdicts:
         return self._nearest[folder]
 
 
-_SEEN_TABLE = """
-CREATE TEMP TABLE seen (
-    path BLOB PRIMARY KEY,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    device INTEGER NOT NULL,
-    inode INTEGER NOT NULL
-) WITHOUT ROWID
+_TEMPORARY = {
+    "seen": "path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, device INTEGER, inode INTEGER",
+    "left_out": "path BLOB, twin BLOB, PRIMARY KEY (path, twin)",
+}
+
+_RAWS_ALONE = """
+WITH unreadable AS (
+    SELECT photos.path FROM photos JOIN seen USING (path, size, mtime_ns) WHERE error NOT NULL)
+SELECT path FROM left_out GROUP BY path
+HAVING min(twin IN unreadable) AND path NOT IN (SELECT path FROM seen)
 """
 
 _TO_READ = """

@@ -15,7 +15,7 @@ from lensctl.photos.files import kind_of
 from lensctl.photos.formats import PHOTO_ENDINGS, RAW_ENDINGS, TWIN_ENDINGS, ending_of
 from lensctl.photos.rules import IgnoreLevel, ScanRules, skipped_by_default, twin_stem
 
-__all__ = ["FoundPhoto", "ScanRules", "SkippedFile", "scan"]
+__all__ = ["FoundPhoto", "LeftOutRaw", "ScanRules", "SkippedFile", "look", "scan"]
 
 _LOOP = "a symbolic link that leads back to itself"
 
@@ -40,6 +40,19 @@ class FoundPhoto:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOutRaw:
+    """A RAW that is no second photo, as long as a JPEG or HEIC beside it can be read.
+
+    Attributes:
+        path: absolute path.
+        twin: that of the JPEG or HEIC; where there are several, the RAW comes once for each.
+    """
+
+    path: bytes
+    twin: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SkippedFile:
     """Something below the root that a user should hear of.
 
@@ -55,12 +68,12 @@ class SkippedFile:
     is_folder: bool = False
 
 
-def scan(root: bytes, rules: ScanRules) -> Iterator[FoundPhoto | SkippedFile]:
+def scan(root: bytes, rules: ScanRules) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
     """The photos below a folder, in an order that depends on names alone.
 
     Symlinked folders are followed after all real ones, and a folder is entered once, by its real
     path where that lies below the root; so loops end and no photo comes twice. A RAW that has a
-    JPEG or HEIC of the same name beside it is not a second photo.
+    JPEG or HEIC of the same name beside it, which is not empty, is not a second photo.
 
     Args:
         root: a folder; one that is missing or closed is yielded as a SkippedFile.
@@ -97,7 +110,7 @@ class _Walk:
         self._links: deque[_Folder] = deque()
         self._seen: set[tuple[int, int]] = set()
 
-    def run(self) -> Iterator[FoundPhoto | SkippedFile]:
+    def run(self) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
         while self._pending or self._links:
             folder = self._pending.pop() if self._pending else self._links.popleft()
             try:
@@ -117,7 +130,7 @@ class _Walk:
 
     def _enter(
         self, folder: _Folder, identity: tuple[int, int], entries: list[os.DirEntry[bytes]]
-    ) -> Iterator[FoundPhoto | SkippedFile]:
+    ) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
         level = folder.level
         if any(entry.name == self._rules.ignore_file for entry in entries):
             level, problems = self._rules.read_level(folder.path, folder.relative, level)
@@ -181,29 +194,34 @@ class _Walk:
                 self._pending.append(folder)
 
 
-def _photos(listing: _Listing) -> Iterator[FoundPhoto | SkippedFile]:
-    """The photos of a folder; RAWs last, without those whose JPEG or HEIC is there."""
-    twins: set[bytes] = set()
+def _photos(listing: _Listing) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
+    """The photos of a folder; RAWs last, and without a look where a JPEG or HEIC is there."""
+    twins: dict[bytes, list[bytes]] = {}
     for entry in listing.photos:
-        found = _look(entry)
+        found = look(entry.path)
         yield found
-        if listing.raws and isinstance(found, FoundPhoto):
+        # What an aborted copy leaves is empty.
+        if listing.raws and isinstance(found, FoundPhoto) and found.size:
             name = entry.name
             if ending_of(name) in TWIN_ENDINGS:
-                twins.add(twin_stem(name))
+                twins.setdefault(twin_stem(name), []).append(entry.path)
     for entry in listing.raws:
-        if twin_stem(entry.name) not in twins:
-            yield _look(entry)
+        beside = twins.get(twin_stem(entry.name))
+        if beside is None:
+            yield look(entry.path)
+        else:
+            yield from (LeftOutRaw(entry.path, twin) for twin in beside)
 
 
-def _look(entry: os.DirEntry[bytes]) -> FoundPhoto | SkippedFile:
+def look(path: bytes) -> FoundPhoto | SkippedFile:
+    """What lies at a path, links followed."""
     try:
-        status = entry.stat()
+        status = os.stat(path)
     except OSError as error:
-        return SkippedFile(entry.path, _file_reason(error, is_link=entry.is_symlink()))
+        return SkippedFile(path, _file_reason(error, is_link=os.path.islink(path)))  # noqa: PTH114
     if not stat.S_ISREG(status.st_mode):
-        return SkippedFile(entry.path, f"not a photo but {kind_of(status.st_mode)}")
-    return FoundPhoto(entry.path, status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
+        return SkippedFile(path, f"not a photo but {kind_of(status.st_mode)}")
+    return FoundPhoto(path, status.st_size, status.st_mtime_ns, status.st_dev, status.st_ino)
 
 
 def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from lensctl.errors import LibraryBusyError, ModelError, StorageError
-from lensctl.library.catalog import to_floats
+from lensctl.library.catalog import VISIBLE, to_floats
 from lensctl.library.library import Library
+
+
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
+from support.image_files import dng, encoded, quarters
 from support.photo_files import write_photo
 
 
@@ -223,6 +226,48 @@ def test_a_lean_moment_is_no_fault_of_the_photo(index, photos, monkeypatch):
             "decoding it does not fit in memory"
         }
     assert index(photos).encoded == 12
+
+
+@pytest.fixture
+def raw_and_jpeg(photos):
+    """A RAW beside a JPEG as an aborted copy leaves it."""
+    preview = encoded(quarters(40, 40), "JPEG")
+    raw, jpeg = photos / "a" / "IMG_1.dng", photos / "a" / "img_1.jpg"
+    raw.write_bytes(dng(np.zeros((40, 40), np.uint16), preview))
+    jpeg.write_bytes(preview[:40])
+    return raw, jpeg
+
+
+def test_a_raw_takes_the_place_of_a_jpeg_that_cannot_be_read(index, photos, library, raw_and_jpeg):
+    raw, jpeg = raw_and_jpeg
+    summary = index(photos)
+    assert [path for path, _ in summary.unreadable] == [bytes(jpeg)]
+    assert (summary.found, summary.encoded, summary.excluded) == (14, 13, 0)
+    assert raw in paths(library, VISIBLE)
+    for cut in (None, 30, 0):  # as it was, damaged otherwise, empty
+        if cut is not None:
+            jpeg.write_bytes(jpeg.read_bytes()[:cut])
+        summary = index(photos)
+        assert (summary.found, summary.encoded, summary.excluded) == (14, 0, 0)
+        assert raw in paths(library, VISIBLE)
+
+
+def test_a_raw_is_left_out_again_when_its_jpeg_can_be_read(index, photos, library, raw_and_jpeg):
+    raw, jpeg = raw_and_jpeg
+    index(photos)
+    jpeg.write_bytes(encoded(quarters(44, 44), "JPEG"))
+    summary = index(photos)
+    assert (summary.found, summary.encoded, summary.excluded) == (13, 1, 1)
+    assert jpeg in paths(library, VISIBLE)
+    assert raw not in paths(library, VISIBLE)
+
+
+def test_a_raw_with_one_readable_twin_is_left_out(index, photos, library, raw_and_jpeg):
+    raw, jpeg = raw_and_jpeg
+    jpeg.with_suffix(".heic").write_bytes(encoded(quarters(44, 44), "HEIF"))
+    for _ in range(2):
+        index(photos)
+        assert raw not in paths(library, VISIBLE)
 
 
 def test_stopped_run_goes_on_where_it_was(index, photos, library):

@@ -119,6 +119,12 @@ def test_a_raw_beside_its_jpeg_is_no_second_photo(
     assert found(tmp_path) == kept
 
 
+def test_an_empty_jpeg_is_no_twin(tmp_path: Path) -> None:
+    make(tmp_path, "a.cr2")
+    (tmp_path / "a.jpg").touch()
+    assert found(tmp_path) == ["a.jpg", "a.cr2"]
+
+
 def test_a_raw_whose_jpeg_is_excluded_is_a_photo(tmp_path: Path) -> None:
     make(tmp_path, "a.cr2", "a.jpg")
     assert found(tmp_path, ScanRules(["*.jpg"])) == ["a.cr2"]
