@@ -148,7 +148,8 @@ class OpenPhoto:
         if self.image.format != "PNG":
             return self.image.getexif()
         exif = Image.Exif()  # Pillow's getexif would decode the pixels to look behind them
-        exif.load(self.image.info.get("exif", b""))
+        info = self.image.info
+        exif.load(info.get("exif") or _profile(info.get("Raw profile type exif", "")))
         return exif
 
     def cost(self, at_least: int) -> int:
@@ -341,6 +342,11 @@ def _unknown_tiff(stream: BinaryIO) -> PhotoError:
         f"a TIFF of a kind that is not read: {each} bits per pixel,"
         f" compression {tags.get(_COMPRESSION, 1)}"
     )
+
+
+def _profile(text: str) -> bytes:
+    """What ImageMagick wrote into a PNG's text: a blank line, its name, its size, lines of hex."""
+    return bytes.fromhex("".join(text.split("\n")[3:]))
 
 
 def _is_plain_image(head: bytes) -> bool:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
-from lensctl.photos.decode import open_photo
+from lensctl.photos.decode import decode, open_photo
 from lensctl.photos.facts import Facts, read_facts
 from support.image_files import encoded, exif_bytes, quarters
 
@@ -66,6 +67,29 @@ def test_exif_of_every_format(format: str) -> None:
     assert (facts.width, facts.height, facts.format, facts.problems) == (120, 80, format, ())
 
 
+def png_with_profile(text: str) -> bytes:
+    """A PNG with EXIF in a text chunk, as ImageMagick writes it."""
+    info = PngInfo()
+    info.add_text("Raw profile type exif", text, zip=True)
+    return encoded(quarters(), "PNG", pnginfo=info)
+
+
+def test_exif_in_the_text_of_a_png() -> None:
+    exif = exif_bytes(TAGS | {0x0112: 6}, SHOT)
+    digits = exif.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    facts = facts_of(png_with_profile(f"\nexif\n{len(exif):8}\n{lines}\n"))
+    assert (facts.taken, facts.camera) == ("2024-07-01T12:30:05+02:00", "Lens Works Model 1")
+    assert (facts.orientation, facts.width, facts.height, facts.problems) == (6, 80, 120, ())
+
+
+@pytest.mark.parametrize("hex", ["4578zz", "4", "4d4d", "é"])
+def test_damaged_exif_in_the_text_of_a_png_is_told(hex: str) -> None:
+    data = png_with_profile(f"\nexif\n       9\n{hex}\n")
+    assert "EXIF" in facts_of(data).problems[0]
+    assert decode(io.BytesIO(data), at_least=20).width == 120
+
+
 @pytest.mark.parametrize("format", ["BMP", "GIF", "JPEG2000", "PNG", "JPEG"])
 def test_a_photo_without_metadata(format: str) -> None:
     assert facts_of(encoded(quarters(), format)) == Facts(120, 80, format)
@@ -76,8 +100,6 @@ def test_xmp_of_every_format(format: str) -> None:
     bag = "<dc:subject><rdf:Bag><rdf:li>harbour</rdf:li><rdf:li>Zoë</rdf:li></rdf:Bag></dc:subject>"
     packet = xmp(bag, 'xmp:Rating="3" exif:GPSLatitude="48,51.5N" exif:GPSLongitude="2,17,24W"')
     if format == "PNG":
-        from PIL.PngImagePlugin import PngInfo
-
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", packet.decode())
         data = encoded(quarters(), format, pnginfo=info)
