@@ -1,6 +1,7 @@
 """What restricts a search: facts of photos, asked of the catalog before any vector is looked at."""
 
 import datetime
+import json
 import math
 import os
 import re
@@ -45,9 +46,9 @@ class Filters:
     """All must hold; None does not restrict.
 
     Dates compare with the time the photo was taken, as ISO 8601 text, `after` included, `before`
-    not. `camera` is part of the maker's and model's name in any case, `formats` are names as
-    `lensctl query` prints them, of which any will do. A photo that lacks a fact does not pass its
-    filter.
+    not. `camera` is words, each of them a part of the camera's name in any case, `formats` are
+    names as `lensctl query` prints them, of which any will do. A photo that lacks a fact does not
+    pass its filter.
     """
 
     folder: bytes | None = None
@@ -66,7 +67,7 @@ class Filters:
 
     def allowed(self, catalog: Catalog) -> np.ndarray:
         """Content ids, ascending int64, of the visible photos that pass."""
-        condition, values = self._condition()
+        condition, values = self._condition(catalog)
         rows = catalog.connection.execute(
             "SELECT DISTINCT contents.id, latitude, longitude FROM contents"
             f" JOIN photos ON photos.content_id = contents.id WHERE {VISIBLE} {condition}"
@@ -80,15 +81,21 @@ class Filters:
             dtype=np.int64,
         )
 
-    def _condition(self) -> tuple[str, list[object]]:
+    def _cameras(self, catalog: Catalog) -> list[str]:
+        """The catalog's cameras that are meant; SQLite would know the cases of ASCII alone."""
+        words = (self.camera or "").casefold().split()
+        known = catalog.connection.execute("SELECT DISTINCT camera FROM contents WHERE camera > ''")
+        return [name for (name,) in known if all(word in name.casefold() for word in words)]
+
+    def _condition(self, catalog: Catalog) -> tuple[str, list[object]]:
         sql, values = [], list[object]()
         if self.folder is not None:
             folder_sql, folder_values = folder_condition(self.folder)
             sql.append(folder_sql)
             values += folder_values
         if self.camera is not None:
-            sql.append(" AND instr(lower(camera), lower(?))")
-            values.append(self.camera)
+            sql.append(" AND camera IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(self._cameras(catalog)))
         if self.formats:
             sql.append(f" AND format IN ({', '.join('?' * len(self.formats))})")
             values += self.formats

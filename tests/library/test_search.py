@@ -273,7 +273,7 @@ def exif_photo(path, seed, *, taken=None, camera=None, place=None):
     if taken:
         exif.get_ifd(0x8769)[0x9003] = taken
     if camera:
-        exif[0x010F], exif[0x0110] = camera.split(" ", 1)
+        exif[0x010F], exif[0x0110] = camera.encode().split(b" ", 1)  # str would be ASCII
     if place:
         gps = exif.get_ifd(0x8825)
         gps[1], gps[2] = "N", (abs(place[0]), 0.0, 0.0)
@@ -284,9 +284,12 @@ def exif_photo(path, seed, *, taken=None, camera=None, place=None):
 
 @pytest.fixture
 def documented(photos, index):
-    exif_photo(photos / "lisbon.png", 201, taken="2024:07:01 10:00:00", place=(38.72, -9.14))
-    exif_photo(photos / "porto.png", 202, taken="2023:01:05 08:30:00", place=(41.15, -8.61))
-    exif_photo(photos / "nikon.png", 203, taken="2024:12:31 23:59:59", camera="NIKON Z6")
+    lisbon, porto = (38.72, -9.14), (41.15, -8.61)
+    maple, olympus = "ÉRABLE 7", "OLYMPUS IMAGING CORP. E-M1"
+    shot = "2024:07:01 10:00:00", "2023:01:05 08:30:00", "2024:12:31 23:59:59"
+    exif_photo(photos / "lisbon.png", 201, taken=shot[0], place=lisbon, camera=maple)
+    exif_photo(photos / "porto.png", 202, taken=shot[1], place=porto, camera=olympus)
+    exif_photo(photos / "nikon.png", 203, taken=shot[2], camera="NIKON Z6")
     index(photos)
     return photos
 
@@ -298,6 +301,11 @@ def documented(photos, index):
         (Filters(before=parse_date("2024")), {"porto.jpg"}),
         (Filters(after="2024-07-01", before="2024-12-31"), {"lisbon.jpg"}),
         (Filters(camera="nikon z6"), {"nikon.jpg"}),
+        (Filters(camera=" z6 Nikon "), {"nikon.jpg"}),
+        (Filters(camera="ikon"), {"nikon.jpg"}),
+        (Filters(camera="nikon canon"), set()),
+        (Filters(camera="olympus e-m1"), {"porto.jpg"}),
+        (Filters(camera="érable"), {"lisbon.jpg"}),
         (Filters(near=(Circle(38.7, -9.1, 30),)), {"lisbon.jpg"}),
         (Filters(near=(Circle(40, -9, 200),)), {"lisbon.jpg", "porto.jpg"}),
         (Filters(formats=parse_format("jpg")), {"lisbon.jpg", "porto.jpg", "nikon.jpg"}),
