@@ -6,13 +6,15 @@ are brought to 8 bits.
 
 import io
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 _REDUCED_DIRECTLY = frozenset({"L", "RGB", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"})
 _STRIP_PIXELS = 500_000
 _SHADES = "L"
+_PHOTOMETRIC = 262
 _PROFILE_SPACES = {"RGB ": "RGB", "GRAY": _SHADES, "CMYK": "CMYK"}
 
 
@@ -27,6 +29,8 @@ def to_rgb(image: Image.Image, at_least: int) -> tuple[Image.Image, tuple[str, .
     """
     profile = image.info.get("icc_profile")
     small = _reduced(image, max(1, min(image.size) // max(1, at_least)))
+    if _is_negative(image):
+        small = ImageOps.invert(small)
     result, problem = _in_srgb(small, profile)
     if result is image or result is small:
         result = result.copy()
@@ -108,13 +112,20 @@ def _shades_of_deep(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.where(finite, scaled, 0.0).round().astype(np.uint8))
 
 
+def _is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in a deep grey TIFF; of shallow ones Pillow gives the positive."""
+    tags = getattr(image, "tag_v2", {})
+    return image.mode in ("I;16", "F") and tags.get(_PHOTOMETRIC) == 0
+
+
 def _in_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
     """The image in sRGB, and a problem with its colour profile."""
     if not profile:
         return image.convert("RGB"), None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if _is_srgb(source) or _PROFILE_SPACES.get(source.profile.xcolor_space) != image.mode:
+        fits = _PROFILE_SPACES.get(source.profile.xcolor_space) == image.mode
+        if not fits or _is_srgb(profile, image.mode):
             return image.convert("RGB"), None
         result = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
@@ -126,5 +137,16 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, st
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    return "srgb" in (profile.profile.profile_description or "").lower()
+_DARK_GREY, _NEARLY = 55, 8
+
+
+@lru_cache(maxsize=8)  # photos of one camera have the same profile
+def _is_srgb(profile: bytes, mode: str) -> bool:
+    """Whether it is called sRGB and leaves a dark grey as it is, which "Linear sRGB" does not."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    if "srgb" not in (source.profile.profile_description or "").lower():
+        return False
+    grey = Image.new("L", (1, 1), _DARK_GREY).convert(mode)
+    shown = ImageCms.profileToProfile(grey, source, _SRGB, outputMode="RGB")
+    assert shown is not None  # as above
+    return bool(abs(np.asarray(shown, int) - _DARK_GREY).max() <= _NEARLY)

@@ -54,6 +54,21 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(width: int) -> None:
 
 
 @sizes
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_grey_tiff_where_zero_is_black_or_white(photometric: str, kind: type, width: int) -> None:
+    import tifffile
+
+    grey = np.asarray(picture(width).convert("L"))
+    if photometric == "miniswhite":
+        grey = 255 - grey
+    stream = io.BytesIO()
+    deep = grey.astype(kind) * (257 if kind is np.uint16 else 1)
+    tifffile.imwrite(stream, deep, photometric=photometric)
+    assert abs(corners(decode(stream, at_least=64).image) - LUMA).max() <= 1
+
+
+@sizes
 def test_sixteen_bit_colour(width: int) -> None:
     import tifffile
 
@@ -182,6 +197,21 @@ def test_an_embedded_colour_profile_is_applied(format: str, width: int) -> None:
 def test_an_srgb_profile_changes_nothing() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert (colours(picture(120), "PNG", icc_profile=profile) == UPRIGHT).all()
+
+
+def linear_srgb_profile() -> bytes:
+    """sRGB by its name and its primaries; its one curve is a gamma of 1."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    curve = profile.index(b"para")
+    gamma = b"para" + bytes(6) + b"\0\0\0\1\0\0"
+    return profile[:curve] + gamma + profile[curve + len(gamma) :]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_linear_profile_is_applied_though_it_is_called_srgb(mode: str) -> None:
+    linear = linear_srgb_profile()
+    shown = colours(Image.new(mode, (120, 80), (55, 55, 55)), "PNG", icc_profile=linear)
+    assert abs(shown - 128).max() <= 1
 
 
 @pytest.mark.parametrize(
