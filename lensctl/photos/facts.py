@@ -135,8 +135,8 @@ class _Metadata:
         return None
 
     def camera(self) -> str | None:
-        make = values.text(self._exif.get(_MAKE)) or self._xmp.text(xmp.MAKE)
-        model = values.text(self._exif.get(_MODEL)) or self._xmp.text(xmp.MODEL)
+        make = values.text(self._exif.get(_MAKE)) or values.text(self._xmp.text(xmp.MAKE))
+        model = values.text(self._exif.get(_MODEL)) or values.text(self._xmp.text(xmp.MODEL))
         return values.camera(make, model)
 
     def lens(self) -> str | None:
@@ -162,7 +162,7 @@ class _Metadata:
         return rating if rating is not None else values.rating(self._exif.get(_RATING))
 
     def keywords(self) -> tuple[str, ...]:
-        found = (values.text(word) for word in self._all_keywords())
+        found = (values.text(word, keep=values.JOINERS) for word in self._all_keywords())
         return tuple(dict.fromkeys(word for word in found if word))[:_MAX_KEYWORDS]
 
     def _all_keywords(self) -> Iterator[Any]:

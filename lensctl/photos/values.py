@@ -2,9 +2,12 @@
 
 import math
 import re
-from collections.abc import Sequence
 from datetime import date, time
+from numbers import Real
 from typing import Any
+
+JOINERS = "\u200c\u200d"
+"""They cannot be seen, but make other words and pictures of the characters around them."""
 
 _MAX_TEXT = 500
 # What is not known is blank in EXIF, 00 in IPTC, and left out in XMP; some cameras pad with blanks.
@@ -16,16 +19,17 @@ _UNSET_DATE = re.compile(r"[0: T/.+-]*")
 _XMP_DEGREES = re.compile(r"(\d+),(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?([NSEW])")
 
 
-def text(value: Any) -> str | None:
+def text(value: Any, keep: str = "") -> str | None:
     """A one-line string from what a text tag holds; None when it is blank.
 
-    UTF-8 is tried before Latin-1, as most software writes it whatever the standard says.
+    UTF-8 is tried before Latin-1, as most software writes it whatever the standard says. What
+    cannot be printed is a blank, but for the characters in `keep`.
     """
-    return " ".join(_line(value).split())[:_MAX_TEXT] or None
+    return " ".join(_line(value, keep).split())[:_MAX_TEXT] or None
 
 
-def _line(value: Any) -> str:
-    """The text up to its NUL, each character that cannot be printed a blank."""
+def _line(value: Any, keep: str = "") -> str:
+    """The text up to its NUL, with its blanks."""
     if isinstance(value, list | tuple):
         value = value[0] if value else None
     if value is None:
@@ -41,7 +45,7 @@ def _line(value: Any) -> str:
             value = raw.decode("utf-8")
         except UnicodeDecodeError:
             value = raw.decode("latin-1")
-    return "".join(c if c.isprintable() else " " for c in str(value).split("\0")[0])
+    return "".join(c if c.isprintable() or c in keep else " " for c in str(value).split("\0")[0])
 
 
 def moment(value: Any, offset: Any = None) -> str | None:
@@ -110,14 +114,18 @@ def camera(make: str | None, model: str | None) -> str | None:
 
 
 def degrees(value: Any, reference: Any, limit: int) -> float | None:
-    """Degrees from EXIF's (degrees, minutes, seconds) and its N, S, E or W.
+    """Degrees from EXIF's degrees, minutes and seconds and its N, S, E or W.
+
+    Some software leaves out the seconds, or writes degrees alone.
 
     Raises:
         ValueError: beyond `limit`.
     """
-    if not isinstance(value, Sequence) or len(value) != 3:
+    if isinstance(value, Real):
+        value = (value,)
+    if not isinstance(value, tuple) or not 0 < len(value) <= 3:
         return None
-    parts = [float(part) for part in value]
+    parts = [*(float(part) for part in value), 0.0, 0.0][:3]
     if not all(math.isfinite(part) for part in parts):
         return None  # 0/0: the receiver had no fix
     side = (text(reference) or "").upper()

@@ -9,6 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import IFDRational
 
+from lensctl.photos import values
 from lensctl.photos.decode import decode, open_photo
 from lensctl.photos.facts import Facts, read_facts
 from support.image_files import encoded, exif_bytes, quarters
@@ -187,6 +188,18 @@ def test_keywords_of_all_three_are_joined() -> None:
     assert set(facts_of(data).keywords) == {"lake", "boat", "Harbour"}
 
 
+def test_keywords_keep_what_joins_their_characters_and_no_other_format() -> None:
+    words = "👨\u200d👩\u200d👧", "می\u200cخواهم", "a\u202eb\ufeffc"
+    bag = "".join(f"<rdf:li>{word}</rdf:li>" for word in words)
+    facts = facts_of(jpeg(xmp=xmp(f"<dc:subject><rdf:Bag>{bag}</rdf:Bag></dc:subject>")))
+    assert facts.keywords == (*words[:2], "a b c")
+
+
+def test_a_camera_s_name_from_xmp_can_be_printed() -> None:
+    names = "<tiff:Make>a\u009b31mb</tiff:Make><tiff:Model>c\u202ed\u200de</tiff:Model>"
+    assert facts_of(jpeg(xmp=xmp(names))).camera == "a 31mb c d e"
+
+
 @pytest.mark.parametrize(
     ("written", "read"),
     [
@@ -272,6 +285,17 @@ def test_no_position_where_the_receiver_had_no_fix() -> None:
     ):
         facts = facts_of(jpeg(exif=exif_bytes({}, {}, gps)))
         assert (facts.latitude, facts.longitude, facts.problems) == (None, None, ())
+
+
+@pytest.mark.parametrize(("north", "west"), [((48.0, 51.5), (2.0, 17.4)), ((48.8583333,), (2.29,))])
+def test_positions_without_seconds_or_minutes(north: Any, west: Any) -> None:
+    facts = facts_of(jpeg(exif=exif_bytes({}, {}, {1: "N", 2: north, 3: "W", 4: west})))
+    assert (facts.latitude, facts.longitude) == pytest.approx((48.8583333, -2.29), abs=1e-6)
+
+
+@pytest.mark.parametrize("latitude", [(), (1.0, 2.0, 3.0, 4.0), "48", b"48"])
+def test_a_position_of_another_shape_is_none(latitude: Any) -> None:
+    assert values.degrees(latitude, "N", 90) is None
 
 
 def test_an_impossible_position_is_told() -> None:
