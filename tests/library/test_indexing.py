@@ -12,8 +12,6 @@ import pytest
 from lensctl.errors import LibraryBusyError, ModelError, StorageError
 from lensctl.library.catalog import VISIBLE, to_floats
 from lensctl.library.library import Library
-
-
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
 from support.image_files import dng, encoded, quarters

@@ -16,6 +16,7 @@ from lensctl_training.checkpoint import find_checkpoints
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.log import read_log
 from lensctl_training.train import train
+from support.benchmark_data import make_cirr
 from support.training_runs import (
     make_recipe,
     make_triplets,
@@ -108,6 +109,21 @@ def test_an_error_of_the_first_process_as_it_embeds_is_told_once(tmp_path):
     model = {"start": str(tmp_path / "start/model"), "backbone": "", "preprocessing": {}}
     status, errors = command(tmp_path, data=data, model=model | {"freeze_backbone": True})
     assert status == 6 and errors.count("error: 4 bad") == 1 and "Traceback" not in errors, errors
+
+
+def test_a_split_model_is_tried_on_a_benchmark_alone(tmp_path, free_port):
+    """Nothing else has gathered its weights before."""
+    make_cirr(tmp_path / "cirr")
+    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, make_triplets(16)))}
+    validation = {"cirr": str(tmp_path / "cirr"), "metric": "cirr/R@1", "every": 2}
+    values = make_values(
+        data=data,
+        validation=validation,
+        optimiser={"steps": 2},
+        machine={"sharding": "fsdp"},
+    )
+    run(run_process, free_port, values, tmp_path / "out")
+    assert "cirr/R@1" in read_log(tmp_path / "out" / "log.jsonl")[-1]
 
 
 def into_its_own(rank, world, port, values, out):

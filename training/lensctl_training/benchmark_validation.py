@@ -106,7 +106,7 @@ class ModelInMemory:
     @torch.no_grad()
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) -> (N, E)."""
-        return self.encoder.model.encode_image(self._tensor(pixels)).float().cpu().numpy()
+        return self.encoder.embed_images(self._tensor(pixels)).float().cpu().numpy()
 
     @torch.no_grad()
     def make_targets(self, embeddings: Floats) -> Floats:
@@ -116,13 +116,13 @@ class ModelInMemory:
     @torch.no_grad()
     def make_queries(self, embeddings: Floats, instructions: Sequence[str]) -> Floats:
         """(N, E) and N instructions -> (N, D)."""
-        texts = self.encoder.model.encode_text(self._ids(instructions))
-        return self.encoder.model.fuse(self._tensor(embeddings), texts).float().cpu().numpy()
+        texts = self.encoder.embed_texts(self._ids(instructions))
+        return self.encoder.fuse(self._tensor(embeddings), texts).float().cpu().numpy()
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Floats:
         """N texts -> (N, E) unit vectors."""
-        return unit(self.encoder.model.encode_text(self._ids(texts)).float().cpu().numpy())
+        return unit(self.encoder.embed_texts(self._ids(texts)).float().cpu().numpy())
 
     def text_keys(self, embeddings: Floats) -> Floats:
         """(N, E) -> (N, E) unit vectors."""

@@ -190,7 +190,7 @@ def _shard(module: nn.Module, group: Processes) -> Callable[[], AbstractContextM
     fully_shard(module, mesh=mesh, ignored_params=scalars)
     root = module
     assert isinstance(root, FSDPModule)
-    for method in ("encode_queries", "encode_targets"):
+    for method in ("encode_queries", "encode_targets", "embed_images", "embed_texts", "fuse"):
         register_fsdp_forward_method(root, method)
 
     @contextmanager

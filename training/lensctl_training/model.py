@@ -130,6 +130,18 @@ class TripletEncoder(nn.Module):
         nothing = self.model.encode_text(self.empty_ids)
         return self.model.fuse(embeddings, _repeat(nothing, embeddings)).float()
 
+    def embed_images(self, pixels: Tensor) -> Tensor:
+        """(n, 3, S, S) pixels -> (n, E), what the fusion takes."""
+        return self.model.encode_image(pixels)
+
+    def embed_texts(self, ids: Tensor) -> Tensor:
+        """(n, L) token ids -> (n, E), likewise."""
+        return self.model.encode_text(ids)
+
+    def fuse(self, embeddings: Tensor, texts: Tensor) -> Tensor:
+        """(n, E) images and (n, E) texts -> (n, D) unit vectors."""
+        return self.model.fuse(embeddings, texts)
+
     def _image_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """All images of the batch through the tower at once."""
         if batch.texts is not None:
