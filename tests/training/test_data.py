@@ -18,7 +18,7 @@ from lensctl_training.data.check import check_data
 from lensctl_training.data.held_out import hold_out
 from lensctl_training.data.imports import import_triplets
 from lensctl_training.data.jsonl import JsonlExamples, read_rows
-from lensctl_training.data.shards import ShardWriter, find_shards, read_triplets
+from lensctl_training.data.shards import ShardWriter, find_shards, read_shard, read_triplets
 from lensctl_training.data.source import MapSource, StreamSource
 from lensctl_training.data.stream import ShardStream, decode_triplet
 from lensctl_training.data.triplet import Problems
@@ -75,6 +75,30 @@ def test_no_batch_of_a_stream_holds_a_triplet_twice(tmp_path, workers):
         first, state, _ = stream_batches(shards, done, batch=16, workers=workers)
         rest, _, _ = stream_batches(shards, 20 - done, batch=16, workers=workers, state=state)
         assert first + rest == whole
+
+
+def test_what_earlier_epochs_read_is_not_read_again(tmp_path, monkeypatch):
+    shards = write_shards(tmp_path, number=40, per_shard=8)
+    whole, _, _ = stream_batches(shards, 34, batch=8)
+    first, state, _ = stream_batches(shards, 32, batch=8)  # six epochs and a bit
+    opened = []
+
+    def counted(shard, problems):
+        opened.append(shard)
+        return read_shard(shard, problems)
+
+    monkeypatch.setattr(stream, "read_shard", counted)
+    rest, _, _ = stream_batches(shards, 2, batch=8, state=state)
+    assert first + rest == whole
+    assert len(opened) <= 2 * len(shards)
+    before, opened[:] = state["positions"], []
+    earlier = {"positions": [sum_of(before[0], 40)], "turn": 0}  # as versions without epochs had it
+    assert stream_batches(shards, 2, batch=8, state=earlier)[0] == rest
+
+
+def sum_of(position, triplets):
+    epoch, number = position
+    return epoch * triplets + number
 
 
 @pytest.mark.parametrize("per_shard", [2, 7, 100])

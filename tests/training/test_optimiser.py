@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from lensctl_training.loss import Temperature
-from lensctl_training.optimiser import Adafactor, clip, has_decay, make_optimiser, rate_factor
+from lensctl_training.optimiser import (
+    LEAST_SCALE,
+    Adafactor,
+    clip,
+    has_decay,
+    make_optimiser,
+    rate_factor,
+)
 from lensctl_training.recipe import OptimiserRecipe
 
 STEPS = 12
@@ -45,7 +52,7 @@ def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size):
     gradients = [(rng.standard_normal(shape) * size).astype(np.float32) for _ in range(STEPS)]
     module = nn.Module()
     module.fusion = nn.Parameter(torch.from_numpy(start.copy()))
-    recipe = OptimiserRecipe(rate=0.01, steps=STEPS, warmup=0)
+    recipe = OptimiserRecipe(rate=0.01, steps=STEPS, warmup=0, scale_by_parameter=True)
     optimiser = make_optimiser(module, Temperature(learned=False), recipe, "clip.")
     for gradient in gradients:
         module.fusion.grad = torch.from_numpy(gradient)
@@ -80,6 +87,18 @@ def test_a_state_of_torchs_adafactor_goes_on():
             second.step()
     for name in start:
         assert (getattr(old, name) - getattr(new, name)).abs().max() < 2e-6
+
+
+@pytest.mark.parametrize(("scales", "step"), [(True, LEAST_SCALE), (False, 1.0)])
+def test_adafactors_rate_is_relative_to_a_parameter_or_absolute(scales, step):
+    """Relative, what begins at zero hardly leaves it."""
+    parameter = nn.Parameter(torch.zeros(3))
+    recipe = OptimiserRecipe(rate=1e-3, warmup=0, scale_by_parameter=scales)
+    module = nn.Module()
+    module.weight = parameter
+    parameter.grad = torch.ones(3)
+    make_optimiser(module, Temperature(), recipe, "clip.").step()
+    assert parameter.tolist() == pytest.approx([-1e-3 * step] * 3)
 
 
 def test_rows_without_gradient_stay_where_they_are():

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def test_overrides_replace_single_values():
     )
     assert (recipe.seed, recipe.model.fusion, recipe.optimiser.rate) == (7, "sum", 1.0)
     assert recipe.data.train == "x/y"
+
+
+def test_the_recipe_that_a_run_leaves_is_a_recipe(tmp_path):
+    recipe = load_recipe("magiclens-base", ["model.start="])
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    assert load_recipe(str(tmp_path / "recipe.json")) == recipe
 
 
 def test_a_recipe_survives_its_plain_values():

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,33 @@ def test_what_advice_says_to_change_may_change_on_resume(tmp_path, table):
     assert any(name.startswith("model.clip.") for name in moved) == (
         "rate" not in table["optimiser"]
     )
+
+
+def test_what_does_not_change_the_curve_may_change_on_resume(undisturbed, tmp_path):
+    """As after a lack of memory; a set that is read by the step needs no certain workers."""
+    shutil.copytree(undisturbed[0], tmp_path / "out")
+    for step, path in find_checkpoints(tmp_path / "out" / "checkpoints").items():
+        if step > 6:
+            path.unlink()
+    changed = {"batch": {"chunk": 3, "checkpoint_activations": True}, "data": {"workers": 1}}
+    train(make_recipe(**changed), tmp_path / "out", resume=True)
+    then, now = curve(undisturbed[0]), curve(tmp_path / "out")
+    assert [r["batch"] for r in now] == [r["batch"] for r in then]
+    assert [r["loss"] for r in now] == pytest.approx([r["loss"] for r in then], abs=1e-4)
+
+
+def test_adafactors_rates_of_earlier_runs_stay_relative(tmp_path):
+    four, eight = ({"optimiser": ADAFACTOR | {"steps": n, "decay": "constant"}} for n in (4, 8))
+    train(make_recipe(optimiser=four["optimiser"] | {"scale_by_parameter": True}), tmp_path)
+    for path in find_checkpoints(tmp_path / "checkpoints").values():
+        state = load_checkpoint(path)
+        del state["recipe"]["optimiser"]["scale_by_parameter"]
+        torch.save(state, path)
+    with pytest.raises(UsageError, match="scale_by_parameter changed") as refused:
+        train(make_recipe(**eight), tmp_path, resume=True)
+    assert "True then, False now" in refused.value.why
+    again = eight["optimiser"] | {"scale_by_parameter": True}
+    assert train(make_recipe(optimiser=again), tmp_path, resume=True).step == 8
 
 
 def test_more_steps_of_a_falling_rate_are_refused(undisturbed):

@@ -19,17 +19,19 @@ EPSILON, LEAST_SCALE = 1e-30, 1e-3
 class Adafactor(Optimizer):
     """Adafactor as published (Shazeer and Stern, 2018, algorithms 4 and 6), without momentum.
 
-    The rate is relative to the root mean square of a parameter's values. torch's own is another one
-    where gradients are small, and fails on the DTensors of FSDP; the state has the same names, so
-    that checkpoints made with it go on. All statistics are of whole parameters, also where a
-    process holds some of the rows only.
+    torch's own is another one where gradients are small, and fails on the DTensors of FSDP; the
+    state has the same names, so that checkpoints made with it go on. All statistics are of whole
+    parameters, also where a process holds some of the rows only.
 
     Args:
         groups: tables with `params`, `lr` (the largest step) and `weight_decay`.
+        scale_by_parameter: the rate is relative to the root mean square of a parameter's values, as
+            in algorithm 4; else it is absolute, as other optimisers' rates are.
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
+    def __init__(self, groups: list[dict[str, Any]], *, scale_by_parameter: bool = True) -> None:
         super().__init__(groups, {"lr": 1e-2, "weight_decay": 0.0})
+        self._scales = scale_by_parameter
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -54,9 +56,10 @@ class Adafactor(Optimizer):
         else:
             update = gradient * _follow(state, "variance", squared, new).rsqrt()
         update /= _root_mean_square(update).clamp(min=1.0)
-        scale = _root_mean_square(parameter).clamp(min=LEAST_SCALE)
+        if self._scales:
+            update *= _root_mean_square(parameter).clamp(min=LEAST_SCALE)
         parameter.mul_(1.0 - rate * decay)
-        parameter.sub_(_as_placed(update * (scale * min(rate, step**-0.5)), parameter))
+        parameter.sub_(_as_placed(update * min(rate, step**-0.5), parameter))
 
 
 def _follow(state: dict[str, Any], name: str, value: Tensor, new: float) -> Tensor:
@@ -119,7 +122,7 @@ def make_optimiser(
         if parameters
     ]
     if recipe.name == "adafactor":
-        return Adafactor(settings)
+        return Adafactor(settings, scale_by_parameter=recipe.scale_by_parameter)
     # The fused step does the same in one pass over the memory; DTensors have it too.
     return torch.optim.AdamW(settings, betas=(recipe.beta1, recipe.beta2), fused=True)
 

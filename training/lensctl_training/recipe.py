@@ -5,6 +5,7 @@ misspelt setting never goes unnoticed. `--set table.name=value` replaces single 
 """
 
 import dataclasses
+import json
 import math
 import re
 import tomllib
@@ -152,6 +153,8 @@ class OptimiserRecipe:
         name: "adafactor" (the paper's) or "adamw".
         rate: learning rate of new parameters (the fusion, the temperature).
         backbone_rate: of the backbone's.
+        scale_by_parameter: whether Adafactor's rates are relative to the size of a parameter's
+            values, as in its paper; else they are absolute, as AdamW's.
         weight_decay: of matrices; vectors, norms, embeddings and the temperature have none.
         beta1: AdamW's; Adafactor as published has no momentum.
         beta2: AdamW's; Adafactor's rises with the steps.
@@ -164,6 +167,7 @@ class OptimiserRecipe:
     name: Literal["adafactor", "adamw"] = "adafactor"
     rate: float = 2e-5
     backbone_rate: float = 2e-6
+    scale_by_parameter: bool = False
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.98
@@ -351,7 +355,7 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> dict[str, A
     """What a recipe says, with overrides, its names and types unchecked.
 
     Raises:
-        UsageError: there is no such recipe, it is not TOML, or an override is misspelt.
+        UsageError: there is no such recipe, it is no TOML or JSON, or an override is misspelt.
     """
     values = _parse(_read_text(name_or_path), name_or_path)
     values.setdefault("name", Path(name_or_path).stem)
@@ -378,7 +382,10 @@ def _read_text(name_or_path: str) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
+    """TOML, or the JSON of the `recipe.json` that a run leaves."""
     try:
+        if text.lstrip().startswith("{"):
+            return dict(json.loads(text))
         return tomllib.loads(text)
     except ValueError as error:  # also of a number with more digits than Python reads
         raise _wrong(f"{name}: {error}") from error

@@ -46,6 +46,8 @@ _MAY_CHANGE = {
     "max_bad_losses",
     "data.max_bad",
     "data.max_validation",
+    "batch.chunk",
+    "batch.checkpoint_activations",
     "optimiser.rate",
     "optimiser.backbone_rate",
 }
@@ -144,7 +146,7 @@ def _take_place(
             facts = _data_facts(recipe)
             if state is not None:
                 proven = _refuse_other_data(facts, out / DATA_FACTS)
-                _refuse_other_recipe(recipe, recipe_from_dict(state["recipe"]), proven)
+                _refuse_other_recipe(recipe, _saved_recipe(state["recipe"]), proven)
             _write_json(out / DATA_FACTS, facts)
             _write_json(out / "recipe.json", recipe.to_dict())
     except LensctlError as error:
@@ -152,6 +154,12 @@ def _take_place(
     group.refuse_together(refused)
     _refuse_other_places(group.gather(state["progress"]["step"] if state else 0), out)
     return state
+
+
+def _saved_recipe(values: dict[str, Any]) -> Recipe:
+    """The recipe of a checkpoint; before Adafactor's rates could be absolute they were relative."""
+    optimiser = {"scale_by_parameter": values["optimiser"]["name"] == "adafactor"}
+    return recipe_from_dict(values | {"optimiser": optimiser | values["optimiser"]})
 
 
 def _refuse_other_places(steps: list[int], out: Path) -> None:
@@ -234,6 +242,9 @@ def _refuse_other_recipe(recipe: Recipe, before: Recipe, proven: set[str]) -> No
     if recipe.optimiser.decay == "constant":
         # A rate that falls to zero at the last step has been another one since the first.
         may_change |= {"optimiser.steps"}
+    if recipe.data.scenes or (recipe.data.train and is_jsonl(Path(recipe.data.train))):
+        # Only in shards is the position one for every worker.
+        may_change |= {"data.workers"}
     now, then = _settings(recipe), _settings(before)
     changed = [
         name
@@ -243,6 +254,7 @@ def _refuse_other_recipe(recipe: Recipe, before: Recipe, proven: set[str]) -> No
     if changed:
         raise UsageError(
             f"the checkpoint was made with another recipe: {', '.join(changed)} changed",
+            why="; ".join(f"{name}: {then[name]!r} then, {now[name]!r} now" for name in changed),
             next_step="resume with the recipe in recipe.json, or choose another --out",
         )
 

@@ -108,19 +108,24 @@ class Batch(NamedTuple):
         ]
 
 
+Position = tuple[int, int]
+"""An epoch, counted from 0, and how many triplets of it a worker has taken."""
+START: Position = (0, 0)
+
+
 class Fetched(NamedTuple):
     """A batch, and what was met while making it.
 
     Args:
         batch: of this process; None where the data set is given up, for `problems`.
         fingerprint: of its contents: equal batches have equal ones.
-        position: where the worker that made it stands in its stream; 0 for map-style data.
+        position: where the worker that made it stands in its stream; START for map-style data.
         problems: (reason, where) of every example that was passed over.
     """
 
     batch: Batch | None
     fingerprint: str
-    position: int
+    position: Position
     problems: list[tuple[str, str]]
 
 

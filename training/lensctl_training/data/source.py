@@ -12,12 +12,14 @@ from tqdm import tqdm
 
 from lensctl.errors import DataError
 from lensctl_training.data.batches import (
+    START,
     TOO_FEW,
     BadExampleError,
     Examples,
     Fetched,
     GlobalOrder,
     IndexBatches,
+    Position,
     Wanted,
     collate,
     fingerprint,
@@ -51,9 +53,9 @@ class _Fetch(Dataset[Fetched]):
         try:
             loaded = load_usable(self.examples, wanted, problems)
         except BadExampleError:
-            return Fetched(None, "", 0, problems)
+            return Fetched(None, "", START, problems)
         batch = collate(loaded, self.context_length)
-        return Fetched(batch, fingerprint(batch), 0, problems)
+        return Fetched(batch, fingerprint(batch), START, problems)
 
 
 @dataclass
@@ -99,7 +101,7 @@ class StreamSource:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        self.positions = [0] * max(1, self.workers)
+        self.positions: list[Position | int] = [START] * max(1, self.workers)
         self.turn = 0
 
     def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:

@@ -15,10 +15,12 @@ from webdataset.filters import shuffle
 from lensctl.models.interface import Floats
 from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.data.batches import (
+    START,
     TOO_FEW,
     BadExampleError,
     Example,
     Fetched,
+    Position,
     collate,
     fingerprint,
 )
@@ -42,8 +44,9 @@ class ShardStream(IterableDataset[Fetched]):
     workers of a process divide its shards anew; where there are fewer than workers, each takes
     every n-th triplet. The order depends on the seed, the epoch and the reader alone. The triplets
     that fill no batch at the end of a worker's epoch wait for another one, so that no batch holds
-    one twice. The position of a worker is the number of triplets that it has taken from its
-    shuffled stream; to go on it skips as many, without decoding them.
+    one twice. The position of a worker is its epoch and the number of triplets that it has taken
+    in it; to go on it reads as many again, without decoding them. What it read in earlier epochs
+    has no part in the order of this one, and is not read again.
 
     Args:
         shards: the same list in every process.
@@ -55,7 +58,8 @@ class ShardStream(IterableDataset[Fetched]):
         negatives: hard negatives per triplet.
         rank: of this process.
         world: number of processes.
-        positions: of every worker, to go on from; empty: from the start.
+        positions: of every worker, to go on from; empty: from the start. A number alone is of an
+            earlier version: triplets taken since the first epoch.
         first_worker: the worker whose turn it is, so that batches come in the same order.
     """
 
@@ -71,7 +75,7 @@ class ShardStream(IterableDataset[Fetched]):
         negatives: int = 0,
         rank: int = 0,
         world: int = 1,
-        positions: Sequence[int] = (),
+        positions: Sequence[Position | int] = (),
         first_worker: int = 0,
     ) -> None:
         self.shards = list(shards)
@@ -89,21 +93,23 @@ class ShardStream(IterableDataset[Fetched]):
         info = get_worker_info()
         workers = info.num_workers if info else 1
         worker = ((info.id if info else 0) + self.first_worker) % workers
-        position = self.positions[worker] if self.positions else 0
-        return self._batches(worker, workers, position)
+        position = self.positions[worker] if self.positions else START
+        first, taken = (0, position) if isinstance(position, int) else position
+        return self._batches(worker, workers, first, taken)
 
-    def _batches(self, worker: int, workers: int, position: int) -> Iterator[Fetched]:
+    def _batches(self, worker: int, workers: int, first: int, taken: int) -> Iterator[Fetched]:
         """Batches for ever; one without a batch where a whole epoch could not fill any."""
         problems: list[tuple[str, str]] = []
         examples: list[Example] = []
-        number = fruitless = 0
+        fruitless = 0
         # With whole shards a worker may get the short one this time and a long one the next.
         most_fruitless = MOST_FRUITLESS if 1 < workers <= len(self._own_shards()) else 1
-        for epoch in count():
-            made = False
+        for epoch in count(first):
+            made, number = False, 0
             for triplet in self._shuffled(epoch, worker, workers, problems):
                 number += 1
-                if number <= position:
+                if taken > 0:
+                    taken -= 1
                     # Positions are taken after a batch, so this epoch has had one, and what was
                     # met until then has been told.
                     made = True
@@ -115,19 +121,19 @@ class ShardStream(IterableDataset[Fetched]):
                     problems.append((bad.reason, bad.where))
                 if len(examples) == self.batch:
                     batch = collate(examples, self.context_length)
-                    yield Fetched(batch, fingerprint(batch), number, problems.copy())
+                    yield Fetched(batch, fingerprint(batch), (epoch, number), problems.copy())
                     made = True
                     examples.clear()
                     problems.clear()
                 elif len(problems) > MOST_PENDING:
-                    yield Fetched(None, "", number, problems)
+                    yield Fetched(None, "", (epoch, number), problems)
                     return
             fruitless = 0 if made else fruitless + 1
             if fruitless == most_fruitless:
                 if examples:
                     said = f"{len(examples)} for one reader, which needs {self.batch}"
                     problems.append((TOO_FEW, said))
-                yield Fetched(None, "", number, problems)
+                yield Fetched(None, "", (epoch, number), problems)
                 return
             examples.clear()
 
