@@ -345,6 +345,20 @@ def test_import_megapairs(tmp_path):
     }
 
 
+def test_instructions_of_one_megapair_are_not_side_by_side(tmp_path):
+    """They have one target, which is a negative of all that share its batch."""
+    make_images(tmp_path, ["0.png", "1.jpg", "2.jpg"])
+    lines = [
+        {"q_img": "0.png", "q_text": ["a", "b", " "], "t_img": "1.jpg"},
+        {"q_img": "0.png", "q_text": "c", "t_img": "2.jpg"},
+        {"q_img": "1.jpg", "q_text": ["d", "e"], "t_img": "2.jpg"},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    _, problems = import_triplets("megapairs", [tmp_path / "a.jsonl", tmp_path], tmp_path / "out")
+    assert [one.instruction for one in read_triplets(tmp_path / "out")] == list("acdbe")
+    assert problems.counts == {"empty instruction": 1}
+
+
 @pytest.mark.parametrize("images", ["", "img_raw"])
 def test_import_cirr(tmp_path, images):
     make_images(tmp_path / images, ["dev/x.png", "dev/y.png", "dev/z.png"])

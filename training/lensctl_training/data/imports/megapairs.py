@@ -5,6 +5,7 @@ An annotation is {"q_img": path, "q_text": [instruction, ...] or str, "t_img": p
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,40 @@ from lensctl_training.data.triplet import Problems
 
 
 def read(annotations: Path, images: Path, problems: Problems) -> Iterator[Row]:
-    """The triplets of an annotation file; paths are under `images`."""
-    for where, record in iterate_records(annotations, problems):
+    """The triplets of an annotation file; paths are under `images`.
+
+    First the first instruction of every pair, then the second ones: side by side, they would share
+    batches, in which the target of one is a negative of the other.
+    """
+    yield from _pass(annotations, images, 0, problems)
+    for place in range(1, _most_texts(annotations)):
+        yield from _pass(annotations, images, place, problems)
+
+
+def _most_texts(annotations: Path) -> int:
+    most = 0
+    for _, record in iterate_records(annotations, Problems()):
+        with suppress(KeyError, TypeError, AttributeError):
+            most = max(most, len(_texts(record["q_text"])))
+    return most
+
+
+def _pass(annotations: Path, images: Path, place: int, problems: Problems) -> Iterator[Row]:
+    """The triplets of the instructions at one place of their lists."""
+    of_records = problems if place == 0 else Problems()
+    for where, record in iterate_records(annotations, of_records):
         try:
             texts = _texts(record["q_text"])
             names = [record["q_img"], record["t_img"], *(record.get("hns") or [])]
             paths = [within(images, name) for name in names]
         except (KeyError, TypeError, AttributeError):
-            problems.add("record without q_img, q_text or t_img", where)
+            of_records.add("record without q_img, q_text or t_img", where)
             continue
         if any(path is None for path in paths):
-            problems.add("path outside the image folder", where)
+            of_records.add("path outside the image folder", where)
             continue
         query, target, *negatives = (path for path in paths if path is not None)
-        for text in texts:
+        for text in texts[place : place + 1]:
             if not text.strip():
                 problems.add("empty instruction", where)
                 continue
