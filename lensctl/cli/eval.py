@@ -30,6 +30,7 @@ BENCHMARKS = {
 }
 BASELINES = ("image", "text", "sum")
 SPLITS = ("val", "test")
+RUN_HELP = "A benchmark's folder of results, or the JSON of `eval triplets`."
 
 eval_app = typer.Typer(
     name="eval",
@@ -287,8 +288,8 @@ def triplets(
     quiet: QuietOption = False,
 ) -> None:
     """Score models on our own triplets, by the measures that training uses for validation."""
-    from lensctl_training.benchmarks.report import make_folder, write_json
-    from lensctl_training.benchmarks.triplet_set import evaluate_data, table
+    from lensctl_training.benchmarks.report import make_folder
+    from lensctl_training.benchmarks.triplet_set import evaluate_data, write_triplet_report
 
     if out is not None and out.is_dir():
         raise UsageError(
@@ -301,7 +302,7 @@ def triplets(
 
     settings = load_settings(device=device, precision=precision)
     models = [_open(name) for name in model or ["mini"]]
-    result = evaluate_data(
+    report = evaluate_data(
         data,
         models,
         _baselines(baseline),
@@ -311,9 +312,34 @@ def triplets(
         quiet=quiet,
     )
     if out is not None:
-        write_json(out, result)
-        note(f"wrote {out}")
-    print(table(result["scores"]))
+        for path in write_triplet_report(report, out):
+            note(f"wrote {path}")
+    print(report.table())
+
+
+@eval_app.command()
+def difference(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help=RUN_HELP, parser=read_path)],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help=RUN_HELP, parser=read_path)],
+    method_a: Annotated[
+        str, typer.Option("--a", metavar="METHOD", help="A column of RUN_A [default: the first].")
+    ] = "",
+    method_b: Annotated[
+        str, typer.Option("--b", metavar="METHOD", help="A column of RUN_B [default: the first].")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two finished runs on the same queries: A minus B, with 95 % intervals."""
+    import json
+
+    from lensctl_training.benchmarks.differences import compare_runs, read_method
+
+    found = compare_runs(read_method(run_a, method_a), read_method(run_b, method_b))
+    if as_json:
+        json.dump(found.document(), sys.stdout, indent=2)
+        print()
+    else:
+        print(found.table())
 
 
 @eval_app.command()

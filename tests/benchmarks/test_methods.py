@@ -11,7 +11,7 @@ from lensctl_training.benchmarks.published import COLUMNS, published
 from lensctl_training.benchmarks.registry import NAMES, LoadOptions, load_benchmark
 from lensctl_training.benchmarks.report import MethodScore, Report, table
 from lensctl_training.benchmarks.run import EvalOptions, run_benchmark
-from lensctl_training.benchmarks.scores import TaskScorer, bootstrap
+from lensctl_training.benchmarks.scores import TaskScorer
 from support.benchmark_data import MAKERS, MeanColour, make_circo, make_fashioniq
 
 
@@ -112,18 +112,6 @@ def test_long_texts_are_counted(tmp_path: Path) -> None:
     # One query, in both orders of its captions.
     assert report.methods[0].cut_texts == 2
     assert "the end of 2 long texts was left out" in table(report)
-
-
-def test_bootstrap_intervals_hold_the_mean_and_shrink() -> None:
-    draw = np.random.default_rng(1)
-    small, large = draw.random((20, 1)) < 0.3, draw.random((2000, 1)) < 0.3
-    for values in (small, large):
-        low, high = bootstrap(values.astype(float))[0]
-        assert low <= values.mean() <= high
-    narrow, wide = (bootstrap(v.astype(float))[0] for v in (large, small))
-    # The standard error of a share of 0.3 over 2,000 is 0.0102: 3.92 of them is 0.040.
-    assert narrow[1] - narrow[0] == pytest.approx(0.040, abs=0.004)
-    assert wide[1] - wide[0] > 5 * (narrow[1] - narrow[0])
 
 
 def test_every_query_is_in_the_denominator(tmp_path: Path) -> None:

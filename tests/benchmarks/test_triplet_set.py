@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lensctl.errors import DataError
-from lensctl_training.benchmarks.triplet_set import evaluate_data, table
+from lensctl_training.benchmarks.triplet_set import TripletReport, evaluate_data
 from lensctl_training.benchmarks.triplets import evaluate_triplets, share_answers
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
@@ -31,8 +31,8 @@ def shards(folder: Path, rows: list[tuple[str, str, str]]) -> Path:
     return folder
 
 
-def score(data: Path, *baselines: str) -> dict[str, dict[str, float]]:
-    found = evaluate_data(
+def report_on(data: Path, *baselines: str) -> TripletReport:
+    return evaluate_data(
         [data],
         [MeanColour()],
         baselines,  # type: ignore[arg-type]
@@ -41,7 +41,10 @@ def score(data: Path, *baselines: str) -> dict[str, dict[str, float]]:
         batch_size=2,
         quiet=True,
     )
-    return found["scores"]
+
+
+def score(data: Path, *baselines: str) -> dict[str, dict[str, float]]:
+    return report_on(data, *baselines).document()["scores"]
 
 
 def test_scores_by_hand(tmp_path: Path) -> None:
@@ -52,7 +55,8 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     0.707, cyan = yellow = 0.5: rank 5, behind its own image.
     """
     rows = [("red", "green", "yellow"), ("red", "green", "white"), ("blue", "red", "cyan")]
-    scores = score(shards(tmp_path / "data", rows), "image", "text", "sum")
+    report = report_on(shards(tmp_path / "data", rows), "image", "text", "sum")
+    scores = report.document()["scores"]
     model = scores["mean-colour"]
     assert model["queries"] == 3
     assert model["candidates"] == 5
@@ -64,7 +68,7 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     assert scores["mean-colour, image only"]["recall@1"] == 0
     assert scores["mean-colour, image only"]["reference_first"] == 1
     assert any("weight searched on this set" in name for name in scores)
-    assert "3 queries, 5 candidates" in table(scores)
+    assert "3 queries, 5 candidates" in report.table()
 
 
 def test_a_target_that_is_repeated_is_one_candidate(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_two_models_of_one_name_are_two_rows(tmp_path: Path) -> None:
     data = shards(tmp_path / "data", [("red", "green", "yellow")])
     found = evaluate_data(
         [data], models, (), device="auto", precision="auto", batch_size=2, quiet=True
-    )
+    ).document()
     labels = ["mean-colour (mean-col)", "mean-colour (01234567)"]
     assert list(found["scores"]) == labels
     assert [model["label"] for model in found["models"]] == labels
@@ -145,7 +149,7 @@ def test_the_document_can_be_repeated(tmp_path: Path) -> None:
     data = shards(tmp_path / "data", [("red", "green", "yellow")])
     found = evaluate_data(
         [data], [MeanColour()], (), device="auto", precision="auto", batch_size=2, quiet=True
-    )
+    ).document()
     again = json.loads(json.dumps(found))
     assert again["models"][0]["lens_fingerprint"] == "mean-colour-lens"
     assert len(again["models"][0]["content_hash"]) == 64

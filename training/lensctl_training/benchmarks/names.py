@@ -41,6 +41,24 @@ def _telling(info: ModelInfo, by_lens: "Counter[tuple[str, str]]") -> str:
     return lens if only else f"{info.encoder_fingerprint[:SHORT]}-{lens}"
 
 
+def compared_pairs(labels: Sequence[str], models: Sequence[str]) -> list[tuple[int, int]]:
+    """Which methods are compared: a model with its own baselines, and with later models.
+
+    Args:
+        labels: of the methods, in order.
+        models: for each method the model whose vectors it scores; a model's own label for itself.
+
+    Returns:
+        (place, place of the one that it is compared with).
+    """
+    return [
+        (one, other)
+        for one in range(len(labels))
+        for other in range(one + 1, len(labels))
+        if labels[one] == models[one] and models[other] in (labels[one], labels[other])
+    ]
+
+
 def folder_names(labels: Sequence[str]) -> list[str]:
     """A name for each label that is a file name, different from the others on every system."""
     taken: set[str] = set()

@@ -10,7 +10,7 @@ from lensctl.show.sheet import Mark, Picture, Section, Table, write_sheet
 from lensctl_training.batching import spread
 from lensctl_training.benchmarks.benchmark import Benchmark, Task
 from lensctl_training.benchmarks.images import read_image
-from lensctl_training.benchmarks.report import MethodScore, Report, cells
+from lensctl_training.benchmarks.report import Cells, MethodScore, Report, cells, difference_cells
 from lensctl_training.benchmarks.scores import QueryResult, TaskScore
 
 SHOWN = 8
@@ -30,10 +30,17 @@ def write_page(path: Path, report: Report, method: MethodScore) -> None:
     ]
     title = f"{report.benchmark.name}: {method.label}"
     made = cells(replace(report, methods=(method,)))
-    scores = Section("Scores, percent", table=Table(made.header, made.rows))
+    scores = Section("Scores, percent", table=_table(made))
+    compared = difference_cells(report, method)
+    differences = Section("Differences", "\n".join(compared.below), table=_table(compared))
     notes = Section("Notes", text="\n".join(made.below))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_sheet(path, title, [scores, *sections, notes], picture_side=SIDE)
+    tables = [scores, differences] if compared.rows else [scores]
+    write_sheet(path, title, [*tables, *sections, notes], picture_side=SIDE)
+
+
+def _table(made: Cells) -> Table:
+    return Table(made.header, made.rows)
 
 
 def _sections(benchmark: Benchmark, task: Task, score: TaskScore) -> list[Section]:

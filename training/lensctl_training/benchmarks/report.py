@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,13 +13,18 @@ from lensctl import __version__
 from lensctl.errors import UsageError
 from lensctl.models.interface import ModelInfo
 from lensctl.whole import write_whole
-from lensctl_training.benchmarks.benchmark import Benchmark
+from lensctl_training.benchmarks.benchmark import Benchmark, Mean
+from lensctl_training.benchmarks.bootstrap import CONFIDENCE, Estimate, Interval, mean_of
+from lensctl_training.benchmarks.names import compared_pairs
 from lensctl_training.benchmarks.published import COLUMNS, REMARKS, published
-from lensctl_training.benchmarks.scores import CONFIDENCE, TaskScore
+from lensctl_training.benchmarks.scores import TaskScore
 
 LIBRARIES = ("numpy", "pillow", "onnxruntime", "torch", "open_clip_torch", "timm")
 FORMAT = 1
 """Version of the JSON document; grows when a key changes its meaning."""
+DIFFERENCES = (
+    "differences in points, with the 95 % interval of a paired bootstrap; * where it excludes 0"
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,17 @@ class Row:
 
     task: str
     measure: str
-    values: tuple[float | None, ...]
+    estimates: tuple[Estimate | None, ...]
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """One for each method."""
+        return tuple(None if each is None else each.value for each in self.estimates)
+
+    @property
+    def intervals(self) -> tuple[Interval | None, ...]:
+        """95 % bootstrap intervals, one for each method."""
+        return tuple(None if each is None else each.interval for each in self.estimates)
 
 
 @dataclass(frozen=True)
@@ -80,18 +95,16 @@ class Report:
 
     def rows(self) -> list[Row]:
         """Every measure of every scored task, then the means; None where a method has no score."""
-        tables = [_by_name(method.tasks) for method in self.methods]
-        rows = [
-            Row(task.name, measure.name, tuple(_value(t, task.name, measure.name) for t in tables))
-            for task in self.benchmark.tasks
-            if not task.hidden
-            for measure in task.measures
+        found = [all_estimates(m.tasks, self.benchmark.means) for m in self.methods]
+        names = [
+            *((t.name, m.name) for t in self.benchmark.tasks if not t.hidden for m in t.measures),
+            *((mean.label, mean.measure) for mean in self.benchmark.means),
         ]
-        means = [
-            Row(mean.label, mean.measure, tuple(_mean(t, mean.tasks, mean.measure) for t in tables))
-            for mean in self.benchmark.means
-        ]
-        return rows + means
+        return [Row(*name, tuple(each.get(name) for each in found)) for name in names]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Which methods are compared: a model with its own baselines, and with later models."""
+        return compared_pairs([m.label for m in self.methods], [m.model for m in self.methods])
 
     def notes(self) -> list[str]:
         """Everything that a reader of the table must know, one sentence each."""
@@ -103,18 +116,24 @@ class Report:
         ]
 
 
-def _by_name(tasks: Sequence[TaskScore]) -> dict[str, TaskScore]:
-    return {task.task: task for task in tasks}
+def all_estimates(
+    tasks: Sequence[TaskScore], means: Sequence[Mean]
+) -> dict[tuple[str, str], Estimate]:
+    """(task, measure) -> estimate, of the tasks and of those means all of whose tasks are there."""
+    found = {(task.task, name): each for task in tasks for name, each in task.estimates.items()}
+    return found | means_over(found, means)
 
 
-def _value(tasks: dict[str, TaskScore], task: str, measure: str) -> float | None:
-    return tasks[task].values.get(measure) if task in tasks else None
-
-
-def _mean(tasks: dict[str, TaskScore], names: tuple[str, ...], measure: str) -> float | None:
-    values = [_value(tasks, name, measure) for name in names]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(names) else None
+def means_over(
+    found: Mapping[tuple[str, str], Estimate], means: Sequence[Mean]
+) -> dict[tuple[str, str], Estimate]:
+    """(label, measure) -> estimate of those means all of whose tasks are there."""
+    wanted = {(m.label, m.measure): [(task, m.measure) for task in m.tasks] for m in means}
+    return {
+        name: mean_of([found[part] for part in parts])
+        for name, parts in wanted.items()
+        if all(part in found for part in parts)
+    }
 
 
 def _remarks(report: Report) -> Iterator[str]:
@@ -167,7 +186,7 @@ def cells(report: Report) -> Cells:
         if found is not None and found.caveat:
             mark = f" [{caveats.setdefault(found.caveat, len(caveats) + 1)}]"
         theirs = [f"{v:.1f}{mark}" for v in found.values] if found else ["-"] * len(COLUMNS)
-        rows.append((row.task, row.measure, *map(_percent, row.values), *theirs))
+        rows.append((row.task, row.measure, *map(percent, row.values), *theirs))
     below = [f"[{number}] {caveat}" for caveat, number in caveats.items()]
     below += [f"note: {note}" for note in report.notes()]
     if rows and known:
@@ -177,10 +196,50 @@ def cells(report: Report) -> Cells:
     return Cells(header, tuple(rows), tuple(below))
 
 
+def difference_cells(report: Report, method: MethodScore | None = None) -> Cells:
+    """Differences in points of percent with their intervals, one column a pair of methods.
+
+    Where the benchmark has means only these are shown: results.json has the tasks. `method` leaves
+    the pairs that it is one of. No row without a pair.
+    """
+    pairs = [
+        pair for pair in report.pairs() if method in (None, *(report.methods[p] for p in pair))
+    ]
+    means = {(mean.label, mean.measure) for mean in report.benchmark.means}
+    rows = [row for row in report.rows() if not means or (row.task, row.measure) in means]
+    labels = [method.label for method in report.methods]
+    return Cells(
+        ("task", "measure", *(f"{labels[one]} - {labels[other]}" for one, other in pairs)),
+        tuple(
+            (row.task, row.measure, *(points(minus(row, *pair)) for pair in pairs))
+            for row in rows
+            if pairs
+        ),
+        (DIFFERENCES,),
+    )
+
+
+def minus(row: Row, one: int, other: int) -> Estimate | None:
+    """The difference of two methods in a row, where both have a score."""
+    found, reference = row.estimates[one], row.estimates[other]
+    return None if found is None or reference is None else found - reference
+
+
+def points(difference: Estimate | None) -> str:
+    """`+3.20 [+1.10, +5.30] *`: in percent, starred where the interval excludes 0."""
+    if difference is None:
+        return "-"
+    low, high = difference.interval
+    star = " *" if difference.excludes_0 else "  "
+    return f"{100 * difference.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]{star}"
+
+
 def table(report: Report) -> str:
     """The table for a terminal, in aligned columns."""
-    made = cells(report)
+    made, compared = cells(report), difference_cells(report)
     lines = align([made.header, *made.rows]) if made.rows else ["nothing to score"]
+    if compared.rows:
+        lines += [*compared.below, *align([compared.header, *compared.rows])]
     return "\n".join([f"{report.benchmark.name} (percent)", *lines, *made.below])
 
 
@@ -197,7 +256,8 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share as the tables print it."""
     return "-" if value is None else f"{100 * value:.2f}"
 
 
@@ -215,12 +275,43 @@ def document(report: Report) -> dict[str, Any]:
         },
         "software": software(),
         "methods": [_method_document(method) for method in report.methods],
-        "rows": [asdict(row) for row in report.rows()],
+        "rows": [
+            {
+                "task": row.task,
+                "measure": row.measure,
+                "values": row.values,
+                "intervals": row.intervals,
+            }
+            for row in report.rows()
+        ],
+        "differences": list(_differences(report)),
+        "means": [asdict(mean) for mean in report.benchmark.means],
         "published": [
             {"task": task, "measure": measure, "columns": COLUMNS, **asdict(row)}
             for (task, measure), row in published(report.benchmark.name).items()
         ],
         "notes": report.notes(),
+    }
+
+
+def _differences(report: Report) -> Iterator[dict[str, Any]]:
+    """Every measure of every pair of methods that are compared."""
+    rows = report.rows()
+    for one, other in report.pairs():
+        names = {"method": report.methods[one].label, "reference": report.methods[other].label}
+        for row in rows:
+            found = minus(row, one, other)
+            if found is not None:
+                where = {"task": row.task, "measure": row.measure}
+                yield names | where | difference_document(found)
+
+
+def difference_document(difference: Estimate) -> dict[str, Any]:
+    """A difference as the JSON documents have it."""
+    return {
+        "difference": difference.value,
+        "interval": difference.interval,
+        "excludes_0": difference.excludes_0,
     }
 
 
@@ -255,8 +346,9 @@ def _method_document(method: MethodScore) -> dict[str, Any]:
 
 
 def _task_document(task: TaskScore) -> dict[str, Any]:
-    names = [field.name for field in fields(task) if field.name != "results"]
-    return {name: getattr(task, name) for name in names} | {"interval_confidence": CONFIDENCE}
+    names = [field.name for field in fields(task) if field.repr]
+    means = {"values": task.values, "intervals": task.intervals}
+    return {n: getattr(task, n) for n in names} | means | {"interval_confidence": CONFIDENCE}
 
 
 def make_folder(folder: Path) -> None:

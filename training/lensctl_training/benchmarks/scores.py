@@ -12,13 +12,12 @@ import numpy.typing as npt
 
 from lensctl.models.interface import Floats
 from lensctl_training.benchmarks.benchmark import Query, Task
+from lensctl_training.benchmarks.bootstrap import Estimate, Interval, estimate
 from lensctl_training.benchmarks.metrics import RankedPositives, rank_positives, top_k
 
 BLOCK = 64
 """Queries scored at once: (64, candidates) float32, 32 MB for CIRCO."""
 ABSENT = -1
-RESAMPLES = 1000
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class TaskScore:
 
     Args:
         task: its name.
-        values: measure -> mean, 0 to 1; empty where the answers are hidden.
-        intervals: measure -> (low, high), a 95 % bootstrap interval over queries.
+        estimates: measure -> mean, 0 to 1; empty where the answers are hidden.
         groups: group -> mean of the task's group measure over the queries in it.
         queries: how many there are, all of them counted.
         candidates: size of the gallery, or the mean size of the queries' own.
@@ -55,8 +53,7 @@ class TaskScore:
     """
 
     task: str
-    values: dict[str, float]
-    intervals: dict[str, tuple[float, float]]
+    estimates: dict[str, Estimate] = field(repr=False)
     groups: dict[str, float]
     queries: int
     candidates: float
@@ -65,6 +62,16 @@ class TaskScore:
     without_answer: int
     lost_answers: int
     results: tuple[QueryResult, ...] = field(repr=False)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Measure -> mean."""
+        return {name: found.value for name, found in self.estimates.items()}
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """Measure -> (low, high), a 95 % bootstrap interval over queries."""
+        return {name: found.interval for name, found in self.estimates.items()}
 
 
 class TaskScorer:
@@ -96,15 +103,12 @@ class TaskScorer:
 
     def score(self, vectors: Floats) -> TaskScore:
         """(Q, D) query vectors, in the order of the task's queries -> its score."""
-        queries, measures = self.task.queries, self.task.measures
+        queries = self.task.queries
         results = tuple(self._results(vectors))
         scored = not self.task.hidden
-        table = np.array([result.values for result in results]) if scored else np.empty((0, 0))
-        names = [measure.name for measure in measures] if scored else []
         return TaskScore(
             task=self.task.name,
-            values=dict(zip(names, table.mean(axis=0).tolist(), strict=True)) if scored else {},
-            intervals=dict(zip(names, bootstrap(table), strict=True)) if scored else {},
+            estimates=self._estimates(results) if scored else {},
             groups=self._group_means(results) if scored else {},
             queries=len(queries),
             candidates=float(np.mean([self._gallery_size(query) for query in queries])),
@@ -179,6 +183,12 @@ class TaskScorer:
     def _has_image(self, query: Query) -> bool:
         return query.image is None or bool(self._image_ok[query.image])
 
+    def _estimates(self, results: tuple[QueryResult, ...]) -> dict[str, Estimate]:
+        names = [measure.name for measure in self.task.measures]
+        table = np.array([result.values for result in results])
+        found = estimate(table, [result.query.id for result in results])
+        return dict(zip(names, found, strict=True))
+
     def _group_means(self, results: tuple[QueryResult, ...]) -> dict[str, float]:
         measure = self.task.group_measure
         if measure is None:
@@ -194,17 +204,3 @@ class TaskScorer:
 def _never_found(query: Query) -> RankedPositives:
     """The ranks of a query that finds nothing: at least one right answer, all at infinity."""
     return RankedPositives(np.full(max(1, len(query.positives)), np.inf), False)
-
-
-def bootstrap(table: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
-    """(Q, M) values of Q queries -> a 95 % interval for the mean of each column.
-
-    The percentile bootstrap over queries, from a fixed seed: the same table, the same interval.
-    """
-    draw = np.random.default_rng(0)
-    means = np.empty((RESAMPLES, table.shape[1]))
-    for row in means:
-        row[:] = table[draw.integers(0, len(table), len(table))].mean(axis=0)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))

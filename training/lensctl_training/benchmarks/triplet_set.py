@@ -5,8 +5,10 @@ the query image back does not find the target.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,30 @@ from lensctl.errors import DataError, PhotoError
 from lensctl.models.interface import Floats, IndexSide, Model, QuerySide
 from lensctl.models.vectors import unit
 from lensctl.photos.decode import decode
+from lensctl_training.benchmarks.bootstrap import CONFIDENCE, Estimate, estimate
 from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress
-from lensctl_training.benchmarks.names import model_names
-from lensctl_training.benchmarks.report import FORMAT, align, software
-from lensctl_training.benchmarks.triplets import CUTOFFS, evaluate_triplets, share_answers
+from lensctl_training.benchmarks.names import compared_pairs, model_names
+from lensctl_training.benchmarks.report import (
+    DIFFERENCES,
+    FORMAT,
+    align,
+    difference_document,
+    points,
+    software,
+    write_atomically,
+    write_json,
+)
+from lensctl_training.benchmarks.triplets import (
+    CUTOFFS,
+    TripletRanks,
+    rank_triplets,
+    share_answers,
+)
 from lensctl_training.data.shards import read_triplets
 from lensctl_training.data.triplet import Problems, Triplet
 
 QUERY_BATCH = 64
+TASK = "triplets"
 COLUMNS = (*(f"recall@{k}" for k in CUTOFFS), "mrr", "reference_first")
 
 
@@ -33,13 +51,14 @@ COLUMNS = (*(f"recall@{k}" for k in CUTOFFS), "mrr", "reference_first")
 class EncodedTriplets:
     """Triplets as embeddings, each distinct picture once.
 
-    `queries` and `targets` are rows of `embeddings`, one for each triplet.
+    `queries` and `targets` are rows of `embeddings`, one for each triplet; `keys` are its names.
     """
 
     embeddings: Floats
     queries: list[int]
     targets: list[int]
     instructions: list[str]
+    keys: list[str]
     content_hash: str
 
 
@@ -86,11 +105,12 @@ def encode_triplets(
 ) -> EncodedTriplets:
     """Read and encode all triplets. Raises DataError where a picture cannot be decoded."""
     pictures = _Pictures(side, batch_size)
-    queries, targets, instructions = [], [], []
+    queries, targets, instructions, keys = [], [], [], []
     for triplet in triplets:
         queries.append(pictures.add(triplet.query, f"the query image of {triplet.key}"))
         targets.append(pictures.add(triplet.target, f"the target image of {triplet.key}"))
         instructions.append(triplet.instruction)
+        keys.append(triplet.key)
         progress(1)
     if not queries:
         raise DataError("there is no triplet", next_step="lensctl train check DATA")
@@ -98,7 +118,7 @@ def encode_triplets(
     digest = hashlib.sha256(b"".join(pictures.rows))
     digest.update("\0".join(instructions).encode())
     return EncodedTriplets(
-        np.concatenate(pictures.done), queries, targets, instructions, digest.hexdigest()
+        np.concatenate(pictures.done), queries, targets, instructions, keys, digest.hexdigest()
     )
 
 
@@ -108,8 +128,8 @@ def score_triplets(
     side: IndexSide,
     baselines: Sequence[Baseline] = (),
     name: str = "",
-) -> dict[str, dict[str, float]]:
-    """Scores by the name of the method: the model, then the baselines over its vectors.
+) -> dict[str, TripletRanks]:
+    """Results by the name of the method: the model, then the baselines over its vectors.
 
     `name` replaces the model's own, which another model may share. The `sum` baseline's weight is
     searched on these very triplets and is part of its name.
@@ -147,15 +167,13 @@ def _words(encoded: EncodedTriplets, side: QuerySide) -> Floats:
     return np.concatenate([side.encode_texts(texts) for _, texts in _batches(encoded.instructions)])
 
 
-def _best_sum(
-    encoded: EncodedTriplets, keys: Floats, words: Floats
-) -> tuple[float, dict[str, float]]:
-    """The weight with the highest recall@1 and its scores; the lighter one of equals."""
+def _best_sum(encoded: EncodedTriplets, keys: Floats, words: Floats) -> tuple[float, TripletRanks]:
+    """The weight with the highest recall@1 and its results; the lighter one of equals."""
     tried = {
         weight: _score(encoded, unit(keys[encoded.queries] + np.float32(weight) * words), keys)
         for weight in WEIGHTS
     }
-    best = max(WEIGHTS, key=lambda weight: tried[weight]["recall@1"])
+    best = max(WEIGHTS, key=lambda weight: tried[weight].values["recall@1"].mean())
     return best, tried[best]
 
 
@@ -164,7 +182,7 @@ def _batches(texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
         yield start, texts[start : start + QUERY_BATCH]
 
 
-def _score(encoded: EncodedTriplets, queries: Floats, candidates: Floats) -> dict[str, float]:
+def _score(encoded: EncodedTriplets, queries: Floats, candidates: Floats) -> TripletRanks:
     """One candidate a distinct picture: the targets' rows first, then the query images alone."""
     names = [str(row) for row in encoded.targets]
     questions = [f"{q}\0{t}" for q, t in zip(encoded.queries, encoded.instructions, strict=True)]
@@ -172,7 +190,7 @@ def _score(encoded: EncodedTriplets, queries: Floats, candidates: Floats) -> dic
     first = {row: place for place, row in reversed(list(enumerate(encoded.targets)))}
     others = sorted(set(encoded.queries) - set(encoded.targets))
     place = first | {row: len(names) + n for n, row in enumerate(others)}
-    return evaluate_triplets(
+    return rank_triplets(
         queries,
         candidates[encoded.targets],
         candidates[others],
@@ -182,14 +200,117 @@ def _score(encoded: EncodedTriplets, queries: Floats, candidates: Floats) -> dic
     )
 
 
-def table(scores: dict[str, dict[str, float]]) -> str:
-    """Aligned columns in percent."""
-    first = next(iter(scores.values()))
-    rows = [["method", "", *COLUMNS]]
-    for name, values in scores.items():
-        rows.append([name, "", *(f"{100 * values[column]:.2f}" for column in COLUMNS)])
-    size = f"{first['queries']:.0f} queries, {first['candidates']:.0f} candidates (percent)"
-    return "\n".join([size, *align(rows)])
+@dataclass(frozen=True)
+class TripletReport:
+    """All methods on one set of triplets.
+
+    Args:
+        data: the shards and files.
+        keys: of the triplets, in order.
+        ranks: method -> its results; a model before its baselines.
+        models: for each method the model whose vectors it scores.
+        details: what the JSON document says of each model.
+    """
+
+    data: Sequence[Path]
+    keys: Sequence[str]
+    ranks: dict[str, TripletRanks]
+    models: Sequence[str]
+    details: Sequence[dict[str, str]]
+
+    @cached_property
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Method -> measure -> its mean and interval."""
+        return {
+            name: dict(
+                zip(
+                    ranks.values,
+                    estimate(np.stack([*ranks.values.values()], axis=1), self.keys),
+                    strict=True,
+                )
+            )
+            for name, ranks in self.ranks.items()
+        }
+
+    def differences(self) -> dict[tuple[str, str], dict[str, Estimate]]:
+        """(method, the one that it is compared with) -> measure -> the difference."""
+        names = list(self.ranks)
+        return {
+            (names[one], names[other]): {
+                measure: mine - self.estimates[names[other]][measure]
+                for measure, mine in self.estimates[names[one]].items()
+            }
+            for one, other in compared_pairs(names, self.models)
+        }
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document: scores, and what is needed to repeat them."""
+        return {
+            "format": FORMAT,
+            "data": [str(path) for path in self.data],
+            "models": list(self.details),
+            "software": software(),
+            "scores": {name: ranks.summary() for name, ranks in self.ranks.items()},
+            "intervals": {
+                name: {measure: found.interval for measure, found in each.items()}
+                for name, each in self.estimates.items()
+            },
+            "interval_confidence": CONFIDENCE,
+            "differences": [
+                {"method": one, "reference": other, "measure": measure}
+                | difference_document(difference)
+                for (one, other), each in self.differences().items()
+                for measure, difference in each.items()
+            ],
+        }
+
+    def ranking_lines(self) -> Iterator[str]:
+        """A JSON line for each query of each method, as `read_run` of `differences` reads them."""
+        for name, ranks in self.ranks.items():
+            rows = zip(*ranks.values.values(), ranks.best_ranks, ranks.tied, strict=True)
+            for key, (*values, best, tied) in zip(self.keys, rows, strict=True):
+                line = {
+                    "method": name,
+                    "task": TASK,
+                    "query": key,
+                    "values": [float(value) for value in values],
+                    "best_rank": int(best),
+                    "tied": bool(tied),
+                }
+                yield json.dumps(line) + "\n"
+
+    def table(self) -> str:
+        """Aligned columns in percent, and the differences below."""
+        rows = [["method", "", *COLUMNS]]
+        for name, estimates in self.estimates.items():
+            rows.append([name, "", *(f"{100 * estimates[c].value:.2f}" for c in COLUMNS)])
+        size = f"{len(self.keys)} queries, {self._candidates:.0f} candidates (percent)"
+        return "\n".join([size, *align(rows), *self._difference_lines()])
+
+    @property
+    def _candidates(self) -> float:
+        return next(iter(self.ranks.values())).candidates
+
+    def _difference_lines(self) -> list[str]:
+        found = self.differences()
+        if not found:
+            return []
+        rows = [["measure", "", *(f"{one} - {other}" for one, other in found)]]
+        rows += [[c, "", *(points(each[c]) for each in found.values())] for c in COLUMNS]
+        return [DIFFERENCES, *align(rows)]
+
+
+def write_triplet_report(report: TripletReport, out: Path) -> list[Path]:
+    """Write the JSON document, and beside it a line for each query of each method."""
+    rankings = rankings_of(out)
+    write_atomically(rankings, "".join(report.ranking_lines()))
+    write_json(out, report.document())
+    return [out, rankings]
+
+
+def rankings_of(out: Path) -> Path:
+    """Where the results of the queries lie: `scores.rankings.jsonl` for `scores.json`."""
+    return out.with_name(f"{out.stem}.rankings.jsonl")
 
 
 def _read(data: Sequence[Path]) -> Iterator[Triplet]:
@@ -225,22 +346,27 @@ def evaluate_data(
     precision: str,
     batch_size: int,
     quiet: bool,
-) -> dict[str, Any]:
-    """Score every model on the triplets of shards or JSONL files; the JSON document of the run.
+) -> TripletReport:
+    """Score every model on the triplets of shards or JSONL files.
 
     Raises:
         UsageError: a model was given twice.
         DataError: there is no shard, a triplet is not whole, or a picture cannot be decoded.
     """
-    scores: dict[str, dict[str, float]] = {}
-    documents = []
+    ranks: dict[str, TripletRanks] = {}
+    owners: list[str] = []
+    details = []
+    keys: Sequence[str] = ()
     names = model_names([model.info for model in models])
     for name, model in zip(names, models, strict=True):
         side = model.index_side(device, precision)
         with tqdm(desc=f"{name}: triplets", unit="", disable=quiet or None) as bar:
             encoded = encode_triplets(_read(data), side, batch_size=batch_size, progress=bar.update)
-        scores |= score_triplets(encoded, model, side, baselines, name)
-        documents.append(
+        found = score_triplets(encoded, model, side, baselines, name)
+        ranks |= found
+        owners += [name] * len(found)
+        keys = encoded.keys
+        details.append(
             {
                 "label": name,
                 "model": side.info.name,
@@ -251,10 +377,4 @@ def evaluate_data(
                 "content_hash": encoded.content_hash,
             }
         )
-    return {
-        "format": FORMAT,
-        "data": [str(path) for path in data],
-        "models": documents,
-        "software": software(),
-        "scores": scores,
-    }
+    return TripletReport(data, keys, ranks, owners, details)

@@ -4,6 +4,7 @@ Numpy only, so that training can call it after every few steps with the vectors 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,35 @@ Rows = Sequence[Sequence[int]] | Sequence[npt.NDArray[np.int64]]
 """Indices of candidates, for each query."""
 
 
+@dataclass(frozen=True)
+class TripletRanks:
+    """What happened to each query.
+
+    Args:
+        values: measure -> (N,) float64: recall@1, @5, @10, @50 (1 if any right answer is found)
+            and mrr; with references reference_first, 1 if the query's own image stands above
+            every right answer, the failure that query negatives are there to cure.
+        best_ranks: (N,) the rank of the first right answer.
+        tied: (N,) whether the result hangs on a tie, which is settled against the model.
+        candidates: their mean number over queries.
+    """
+
+    values: dict[str, npt.NDArray[np.float64]]
+    best_ranks: npt.NDArray[np.float64]
+    tied: npt.NDArray[np.bool_]
+    candidates: float
+
+    def summary(self) -> dict[str, float]:
+        """Means over queries; median_rank, tied, queries and candidates."""
+        means = {name: float(column.mean()) for name, column in self.values.items()}
+        return means | {
+            "median_rank": float(np.median(self.best_ranks)),
+            "tied": float(self.tied.mean()),
+            "queries": float(len(self.best_ranks)),
+            "candidates": self.candidates,
+        }
+
+
 def evaluate_triplets(
     queries: npt.NDArray[np.floating],
     targets: npt.NDArray[np.floating],
@@ -26,7 +56,19 @@ def evaluate_triplets(
     exclude: Rows | None = None,
     references: npt.NDArray[np.int64] | Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """Recall of each query's target among all targets and the rest of the gallery.
+    """The means of `rank_triplets`; arguments and errors are its own."""
+    return rank_triplets(queries, targets, gallery, positives, exclude, references).summary()
+
+
+def rank_triplets(
+    queries: npt.NDArray[np.floating],
+    targets: npt.NDArray[np.floating],
+    gallery: npt.NDArray[np.floating] | None = None,
+    positives: Rows | None = None,
+    exclude: Rows | None = None,
+    references: npt.NDArray[np.int64] | Sequence[int] | None = None,
+) -> TripletRanks:
+    """Look for each query's target among all targets and the rest of the gallery.
 
     The candidates are the N targets followed by the M gallery rows; an index below N names a
     target, N + j names gallery row j. Rows are compared by dot product: give unit vectors.
@@ -41,41 +83,30 @@ def evaluate_triplets(
         exclude: for each query the candidates that are not ranked; None: every one is.
         references: (N,) the candidate that is the query's own image, -1 where there is none.
 
-    Returns:
-        recall@1, @5, @10, @50 (a query counts if any right answer is found), mrr, median_rank,
-        tied (share of queries whose result hangs on a tie, settled against the model), queries,
-        candidates (their mean number over queries); with `references`, reference_first: the share
-        of queries that put their own image above every right answer, the failure that query
-        negatives are there to cure.
-
     Raises:
         ValueError: shapes do not fit, a vector is not finite, or a query has no right answer.
     """
     candidates = targets if gallery is None else np.concatenate([targets, gallery])
     _check_shapes(queries, targets, candidates, positives, exclude)
-    ranked, reference_first = [], 0
+    ranked, own_first = [], np.zeros(len(queries))
     for start in range(0, len(queries), BLOCK):
         for row, scores in enumerate(queries[start : start + BLOCK] @ candidates.T, start):
             right = [row] if positives is None else positives[row]
             ranked.append(rank_positives(scores, right, () if exclude is None else exclude[row]))
             own = -1 if references is None else references[row]
-            reference_first += own >= 0 and own not in right and _beats(scores, own, right)
+            own_first[row] = own >= 0 and own not in right and _beats(scores, own, right)
     found = [positive.ranks for positive in ranked]
     left_out = 0.0 if exclude is None else np.mean([len(np.unique(row)) for row in exclude])
-    result = {f"recall@{k}": _mean([hit_rate_at(ranks, k) for ranks in found]) for k in CUTOFFS}
-    result["mrr"] = _mean([reciprocal_rank(ranks) for ranks in found])
-    result["median_rank"] = float(np.median([ranks[0] for ranks in found]))
-    result["tied"] = _mean([positive.tied for positive in ranked])
+    values = {f"recall@{k}": np.array([hit_rate_at(ranks, k) for ranks in found]) for k in CUTOFFS}
+    values["mrr"] = np.array([reciprocal_rank(ranks) for ranks in found])
     if references is not None:
-        result["reference_first"] = reference_first / len(queries)
-    return result | {
-        "queries": float(len(queries)),
-        "candidates": float(len(candidates) - left_out),
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
+        values["reference_first"] = own_first
+    return TripletRanks(
+        values,
+        np.array([ranks[0] for ranks in found]),
+        np.array([positive.tied for positive in ranked]),
+        float(len(candidates) - left_out),
+    )
 
 
 def _beats(
