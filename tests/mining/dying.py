@@ -9,10 +9,10 @@ from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.workspace import Part
 
 
-def make_or_die(flag: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
+def make_or_die(flag: str, out: str, config: MineConfig, part: Part) -> None:
     """Kill this worker the first time, in the middle of a part."""
     if not Path(flag).exists():
         Path(flag).touch()
         (Path(out) / "work" / "pages" / f".{part.name}.half").mkdir(parents=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    pipeline.make_part("pages", keys, out, config, part)
+    pipeline.make_part("pages", out, config, part)

@@ -145,11 +145,11 @@ def test_a_run_killed_in_a_stage_goes_on(
     real = pipeline.make_part
     seen: list[str] = []
 
-    def dies(name: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
+    def dies(name: str, out: str, config: MineConfig, part: Part) -> None:
         seen.append(name)
         if seen.count(stage) == 2:
             raise KeyboardInterrupt
-        real(name, keys, out, config, part)
+        real(name, out, config, part)
 
     monkeypatch.setattr(pipeline, "make_part", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -163,7 +163,7 @@ def test_the_work_of_a_killed_worker_is_done_again(handbook: Path, tmp_path: Pat
     ((_, parts),) = find_parts([handbook], SMALL).items()
     keys = {part.name: part.fingerprint for part in parts}
     out = tmp_path / "out"
-    work = partial(make_or_die, str(tmp_path / "died"), keys, str(out), SMALL)
+    work = partial(make_or_die, str(tmp_path / "died"), str(out), SMALL)
     assert sorted(Processes(2).run(work, parts)) == sorted(keys)
     assert (tmp_path / "died").exists()
     assert Workspace(out).parts("pages") == sorted(keys)

@@ -30,8 +30,8 @@ from lensctl_training.mining.config import FetchSettings, MineConfig
 from lensctl_training.mining.endpoint import retry_after
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.image_table import ImageTable
-from lensctl_training.mining.pages import IMAGES
-from lensctl_training.mining.records import Page, read_rows
+from lensctl_training.mining.pages import IMAGES, read_pages
+from lensctl_training.mining.records import Page
 from lensctl_training.mining.urls import absolute
 from lensctl_training.mining.workspace import Workspace, digest
 
@@ -83,14 +83,13 @@ def _wanted(workspace: Workspace) -> Iterator[str]:
     seen: set[str] = set()
     with ImageTable(workspace) as table:
         for part in workspace.parts("pages"):
-            for path in sorted(workspace.part_folder("pages", part).glob("site-*.jsonl")):
-                for row in read_rows(path):
-                    for mention in Page.from_json(row).mentions:
-                        if any(table.find(url)[0] for url in mention.urls):
-                            continue
-                        if mention.urls[0] not in seen:
-                            seen.add(mention.urls[0])
-                            yield mention.urls[0]
+            for row in read_pages(workspace.part_folder("pages", part)):
+                for mention in Page.from_json(row).mentions:
+                    if any(table.find(url)[0] for url in mention.urls):
+                        continue
+                    if mention.urls[0] not in seen:
+                        seen.add(mention.urls[0])
+                        yield mention.urls[0]
 
 
 def _read_outcome(outcome: str) -> tuple[str, str]:

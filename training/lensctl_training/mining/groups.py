@@ -1,7 +1,7 @@
 """Stage *groups*: of every page, the images that can be halves of triplets."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from lensctl_training.mining.image_rules import (
     reason_by_words,
 )
 from lensctl_training.mining.image_table import ImageTable
-from lensctl_training.mining.pages import site_file
-from lensctl_training.mining.records import Group, Mention, Page, Picture, read_rows, write_rows
+from lensctl_training.mining.pages import read_share
+from lensctl_training.mining.records import Group, Mention, Page, Picture, write_rows
 from lensctl_training.mining.workspace import Part, Workspace
 
 ROWS = "rows.jsonl"
@@ -28,24 +28,22 @@ _HASH_SIDE = 256
 def run_groups(workspace: Workspace, config: MineConfig, part: Part, out: Path) -> Funnel:
     """Keep the usable images of every page of some sites; pages with fewer than two are dropped."""
     funnel = Funnel()
-    share, *sources = part.inputs
+    (share,) = part.inputs
     with ImageTable(workspace) as table:
-        pages = list(_load(workspace, int(share), sources, funnel))
+        pages = list(_load(workspace, int(share), funnel))
         sifter = _Sifter(workspace, config.groups, table, _Repeats(pages, table, config.groups))
         groups = (group for page in pages if (group := sifter.sift(page, funnel)))
         write_rows(out / ROWS, groups)
     return funnel
 
 
-def _load(
-    workspace: Workspace, share: int, sources: Iterable[str], funnel: Funnel
-) -> Iterator[Page]:
+def _load(workspace: Workspace, share: int, funnel: Funnel) -> Iterator[Page]:
     """The pages of one share of the sites, by address, so that it does not matter how the input
     was cut into parts."""
     rows = [
         row
-        for source in sources
-        for row in read_rows(workspace.part_folder("pages", source) / site_file(share))
+        for source in workspace.parts("pages")
+        for row in read_share(workspace.part_folder("pages", source), share)
     ]
     seen = ""
     for row in sorted(rows, key=lambda row: str(row["url"])):

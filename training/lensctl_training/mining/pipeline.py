@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,11 +195,10 @@ def _parts(name: str, workspace: Workspace, config: MineConfig) -> list[Part]:
 
 def _site_parts(workspace: Workspace, config: MineConfig) -> list[Part]:
     """One part for each share of the sites, made from all parts of *pages* (and *fetch*)."""
-    sources = _made(workspace, "pages")
-    keys = [workspace.done_key("pages", part) for part in sources]
+    keys = [workspace.done_key("pages", part) for part in _made(workspace, "pages")]
     fetched = [workspace.done_key("fetch", part) for part in workspace.parts("fetch")]
     return [
-        Part(f"site-{share:03d}", (str(share), *sources), digest(keys, fetched, share))
+        Part(f"site-{share:03d}", (str(share),), digest(keys, fetched, share))
         for share in range(config.pages.site_parts)
     ]
 
@@ -229,8 +228,9 @@ def run_stage(
     keys = _keys(name, parts, config)
     workspace.remove_leftovers(name, set(keys))
     stale = set(stale_parts(workspace, name, keys))
-    todo = [part for part in parts if part.name in stale]
-    work = partial(make_part, name, keys, str(workspace.out), config)
+    # Each with its own key: a task is pickled for itself, and there are tens of thousands.
+    todo = [replace(part, key=keys[part.name]) for part in parts if part.name in stale]
+    work = partial(make_part, name, str(workspace.out), config)
     progress = tqdm(
         total=len(parts), initial=len(parts) - len(todo), desc=name, unit="part", disable=None
     )
@@ -252,10 +252,10 @@ def _funnels(workspace: Workspace, stage: str, parts: Iterable[str]) -> Iterable
     return (workspace.funnel(stage, part) for part in parts)
 
 
-def make_part(stage: str, keys: dict[str, str], out: str, config: MineConfig, part: Part) -> None:
+def make_part(stage: str, out: str, config: MineConfig, part: Part) -> None:
     """Make one part of a stage; what an engine runs, here or on another machine."""
     workspace = Workspace(Path(out))
     run = _stages()[stage].run
     workspace.make_part(
-        stage, part.name, keys[part.name], lambda folder: run(workspace, config, part, folder)
+        stage, part.name, part.key, lambda folder: run(workspace, config, part, folder)
     )

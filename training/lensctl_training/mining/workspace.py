@@ -40,11 +40,13 @@ class Part:
         name: a legal file name, unique in its stage.
         inputs: what the stage needs to find its input: paths or names of earlier parts.
         fingerprint: changes when the input does.
+        key: under which it is to be made; given to whoever makes it.
     """
 
     name: str
     inputs: tuple[str, ...]
     fingerprint: str
+    key: str = ""
 
 
 def digest(*values: object) -> str:

@@ -1,0 +1,111 @@
+"""What must not grow with the crawl: open files, files, tasks, memory, and looking up images."""
+
+import json
+import pickle
+import resource
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lensctl_training.mining.config import MineConfig, PageLimits
+from lensctl_training.mining.engine import InProcess, Work
+from lensctl_training.mining.pages import _Spread, read_pages, read_share
+from lensctl_training.mining.pipeline import run_pipeline
+from lensctl_training.mining.records import Page
+from lensctl_training.mining.urls import stable_fraction
+from lensctl_training.mining.workspace import Part, Workspace
+from mining.conftest import make_handbook
+
+
+@contextmanager
+def few_open_files(spare: int) -> Iterator[None]:
+    """As under `ulimit -n`, with room for a few more than are open."""
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + spare, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_thousands_of_shares_are_one_file(tmp_path: Path) -> None:
+    inputs = [make_handbook(tmp_path / f"copy{n}", seed=1000 * n) for n in range(3)]
+    config = MineConfig(pages=PageLimits(site_parts=2000))
+    with few_open_files(40):
+        run_pipeline(inputs, tmp_path / "out", config, InProcess(), "pages")
+    work = Workspace(tmp_path / "out")
+    for part in work.parts("pages"):
+        folder = work.part_folder("pages", part)
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"done.json", "images.jsonl", "pages.jsonl", "shares.bin"}
+        pages = list(read_pages(folder))
+        assert len(pages) == 8
+        for share in range(2000):
+            mine = [page for page in pages if int(stable_fraction(page["site"]) * 2000) == share]
+            assert list(read_share(folder, share)) == mine
+
+
+def test_pages_of_many_sites_in_one_part(tmp_path: Path) -> None:
+    """Sites in turn, as in a WARC file: every share gets its own, in the order they came."""
+    pages = [Page(f"http://s{n % 7}.example/{n}", f"s{n % 7}.example", "ä", "") for n in range(50)]
+    with _Spread(tmp_path, 5) as spread:
+        for page in pages:
+            spread.write(page)
+    found = {
+        share: [Page.from_json(row) for row in read_share(tmp_path, share)] for share in range(5)
+    }
+    for share, there in found.items():
+        assert there == [p for p in pages if int(stable_fraction(p.site) * 5) == share]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pages.jsonl", "shares.bin"]
+
+
+@pytest.mark.usefixtures("stub")
+def test_pages_of_the_older_layout_are_read(handbook: Path, tmp_path: Path) -> None:
+    """A file for each share, as they were written before."""
+    out, work = tmp_path / "out", Workspace(tmp_path / "out")
+    run_pipeline([handbook], out, MineConfig(), InProcess(), "pages")
+    run_pipeline([], out, MineConfig(), InProcess(), "groups")
+    before = {part: _rows(work, part) for part in work.parts("groups")}
+    assert any(before.values())
+    for part in work.parts("pages"):
+        folder = work.part_folder("pages", part)
+        for share in range(MineConfig().pages.site_parts):
+            lines = [json.dumps(row) + "\n" for row in read_share(folder, share)]
+            (folder / f"site-{share:03d}.jsonl").write_text("".join(lines))
+        (folder / "pages.jsonl").unlink()
+        (folder / "shares.bin").unlink()
+        assert len(list(read_pages(folder))) == 8
+    for part in work.parts("groups"):
+        (work.part_folder("groups", part) / "done.json").unlink()
+    run_pipeline([], out, MineConfig(), InProcess(), "groups")
+    assert {part: _rows(work, part) for part in work.parts("groups")} == before
+
+
+def _rows(work: Workspace, part: str) -> str:
+    return (work.part_folder("groups", part) / "rows.jsonl").read_text()
+
+
+class Weighing(InProcess):
+    """Notes how many bytes a pool would send for each part."""
+
+    def __init__(self) -> None:
+        self.bytes: list[int] = []
+
+    def run(self, work: Work, parts: Sequence[Part]) -> Generator[str]:
+        self.bytes += [len(pickle.dumps((work, part))) for part in parts]
+        yield from super().run(work, parts)
+
+
+def test_a_task_does_not_grow_with_the_number_of_parts(tmp_path: Path) -> None:
+    """Neither with that of the stage nor with that of the stage before."""
+    most = []
+    for count, per_part in ((1, 200), (3, 1)):
+        inputs = [make_handbook(tmp_path / f"{count}" / f"c{n}", n) for n in range(count)]
+        config, engine = MineConfig(pages=PageLimits(pages_per_part=per_part)), Weighing()
+        for stage in ("pages", "groups"):
+            run_pipeline(inputs, tmp_path / f"out{count}", config, engine, stage)
+        most.append(max(engine.bytes))
+    assert most[1] < most[0] + 100
