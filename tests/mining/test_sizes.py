@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import random
 import resource
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,13 @@ import pytest
 
 from lensctl_training.mining.config import MineConfig, PageLimits
 from lensctl_training.mining.engine import InProcess, Work
+from lensctl_training.mining.funnel import Funnel
+from lensctl_training.mining.image_table import ImageTable, build_table
 from lensctl_training.mining.pages import _Spread, read_pages, read_share
 from lensctl_training.mining.pipeline import run_pipeline
 from lensctl_training.mining.records import Page
 from lensctl_training.mining.urls import stable_fraction
-from lensctl_training.mining.workspace import Part, Workspace
+from lensctl_training.mining.workspace import Part, Workspace, digest
 from mining.conftest import make_handbook
 
 
@@ -109,3 +112,56 @@ def test_a_task_does_not_grow_with_the_number_of_parts(tmp_path: Path) -> None:
             run_pipeline(inputs, tmp_path / f"out{count}", config, engine, stage)
         most.append(max(engine.bytes))
     assert most[1] < most[0] + 100
+
+
+def _note_images(work: Workspace, stage: str, part: str, rows: list[tuple[str, str, str]]) -> None:
+    def write(folder: Path) -> Funnel:
+        lines = [
+            json.dumps(dict(zip(("url", "sha256", "reason"), row, strict=True))) for row in rows
+        ]
+        (folder / "images.jsonl").write_text("".join(line + "\n" for line in lines))
+        return Funnel()
+
+    work.make_part(stage, part, digest(rows), write)
+
+
+def test_the_table_of_images_is_what_a_dictionary_says(tmp_path: Path) -> None:
+    """The first file of an address counts, else the last reason; what was fetched comes last."""
+    work, draw = Workspace(tmp_path), random.Random(5)
+    said: dict[str, tuple[str, str]] = {}
+    for stage in ("pages", "fetch"):
+        for part in "abc":
+            rows = []
+            for number in range(60):
+                sha256 = f"{stage}-{part}-{number}" if draw.random() < 0.3 else ""
+                row = (f"http://a/{draw.randrange(80)}?ä", sha256, "" if sha256 else f"no {number}")
+                rows.append(row)
+                if not said.get(row[0], ("", ""))[0]:
+                    said[row[0]] = row[1:]
+            _note_images(work, stage, part, rows)
+    for stage in ("pages", "fetch"):
+        build_table(work, stage)  # type: ignore[arg-type]
+    with ImageTable(work) as table:
+        assert {url: table.find(url) for url in said} == said
+        assert table.find("http://b") == ("", "image not in the input")
+
+
+def test_the_table_of_images_is_made_anew_where_parts_are(tmp_path: Path) -> None:
+    work, path = Workspace(tmp_path), tmp_path / "work" / "images.sqlite"
+
+    def found(url: str) -> str:
+        build_table(work, "pages")
+        with ImageTable(work) as table:
+            return table.find(url)[0]
+
+    _note_images(work, "pages", "a", [("u", "1", "")])
+    assert found("u") == "1"
+    made = path.stat()
+    assert found("u") == "1"
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+    _note_images(work, "pages", "b", [("v", "2", "")])
+    assert found("v") == "2"
+    _note_images(work, "pages", "a", [("u", "3", "")])
+    assert found("u") == "3"
+    path.write_bytes(b"not a table of images" * 100)
+    assert found("v") == "2"

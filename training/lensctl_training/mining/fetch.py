@@ -81,7 +81,7 @@ def fetch_missing(workspace: Workspace, config: MineConfig) -> Funnel:
 def _wanted(workspace: Workspace) -> Iterator[str]:
     """The best address of every mention that has no file yet, in order, once."""
     seen: set[str] = set()
-    with ImageTable(workspace) as table:
+    with ImageTable(workspace, ("pages",)) as table:
         for part in workspace.parts("pages"):
             for row in read_pages(workspace.part_folder("pages", part)):
                 for mention in Page.from_json(row).mentions:

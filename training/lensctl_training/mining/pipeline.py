@@ -139,15 +139,14 @@ def _run_all(
 
 
 def _gather_images(workspace: Workspace, config: MineConfig) -> Iterator[tuple[str, Funnel]]:
-    """After *pages*: fetch what is missing where that is allowed, then build the image table."""
-    if not config.fetch.enabled:
-        build_table(workspace)
-        return
-    build_table(workspace, ("pages",))
-    from lensctl_training.mining.fetch import fetch_missing
+    """After *pages*: fetch what is missing where that is allowed; the tables of images."""
+    build_table(workspace, "pages")
+    if config.fetch.enabled:
+        from lensctl_training.mining.fetch import fetch_missing
 
-    yield "fetch", fetch_missing(workspace, config)
-    build_table(workspace)
+        yield "fetch", fetch_missing(workspace, config)
+    if workspace.parts("fetch"):
+        build_table(workspace, "fetch")
 
 
 def _no_triplets(workspace: Workspace) -> DataError:

@@ -5,6 +5,7 @@
       inputs.json              which inputs were mined, and into which parts of *pages*
       images/ab/abcd...        image files under their SHA-256, shared by all stages
       images.sqlite            image URL -> SHA-256, or why there is none
+      fetched.sqlite           the same of what was fetched
       STAGE/PART/              what a stage made of one part of its input
         rows.jsonl, *.npy      the results
         done.json              the key they were made under, and the funnel
