@@ -25,6 +25,9 @@ MIN_CONTRAST = 1.0
 """Grey levels, standard deviation of the miniature; the flattest photo measured has 9. Below one,
 the signs that make the hash are those of rounding, and of one colour alone it has no bit set."""
 
+_MOST_KEPT_PASSES = 64
+"""Of an index in memory; more are made shorter by asking for one shared piece alone."""
+
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 """Hands on the items of a long loop, and shows how far it is, under a title."""
 
@@ -97,8 +100,7 @@ def group_near(
     Returns:
         Groups of two or more positions in `hashes`, ascending, ordered by their first.
     """
-    if not 0 <= max_distance <= _HASH_BITS // 2:
-        raise ValueError(f"a distance of {max_distance} bits is not between 0 and 32")
+    _check_distance(max_distance)
     if len(hashes) == 0:
         return []
     unique, owner = np.unique(np.asarray(hashes, dtype=np.uint64), return_inverse=True)
@@ -110,17 +112,64 @@ def group_near(
     return _groups(labels[owner])
 
 
+class NearIndex:
+    """Some hashes, to be asked which others are near to one of them.
+
+    As exact as comparing with all of them, by the same argument as `group_near`: only hashes that
+    share enough pieces are compared. It takes 8 bytes for each hash and pass: 40 of 4 bits for up
+    to 7,000 hashes, then 120.
+
+    Args:
+        hashes: (n,) uint64.
+        max_distance: 0 to 32 bits.
+    """
+
+    def __init__(self, hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> None:
+        _check_distance(max_distance)
+        self._max_distance = max_distance
+        unique = np.unique(hashes)
+        shared = _pieces_to_share(len(unique), max_distance)
+        if math.comb(max_distance + shared, shared) > _MOST_KEPT_PASSES:
+            shared = 1
+        self._passes = [
+            (mask, unique[np.argsort(unique & mask)]) for mask in _masks(max_distance, shared)
+        ]
+
+    def holds_near(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """(m,) uint64 -> (m,) whether a hash of the index is at most `max_distance` bits away.
+
+        A call looks through the whole index once: ask for thousands together.
+        """
+        found = np.zeros(len(hashes), dtype=np.bool_)
+        for mask, known in self._passes:
+            keys = known & mask
+            asked = np.flatnonzero(~found)
+            places = np.searchsorted(keys, hashes[asked] & mask)
+            while len(asked):
+                alike = places < len(keys)
+                alike[alike] = keys[places[alike]] == hashes[asked[alike]] & mask
+                asked, places = asked[alike], places[alike]
+                bits = np.bitwise_count(known[places] ^ hashes[asked])
+                found[asked[bits <= self._max_distance]] = True
+                apart = bits > self._max_distance
+                asked, places = asked[apart], places[apart] + 1
+        return found
+
+
 def _candidate_pairs(
     hashes: NDArray[np.uint64], max_distance: int, progress: Progress
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Every pair that may be near, some more than once; unequal hashes, in blocks."""
-    shared = _pieces_to_share(len(hashes), max_distance)
-    masks = _piece_masks(max_distance + shared)
-    passes = list(itertools.combinations(masks, shared))
-    for chosen in progress(passes, "comparing photos"):
-        keys = hashes & np.uint64(sum(chosen))
+    passes = _masks(max_distance, _pieces_to_share(len(hashes), max_distance))
+    for mask in progress(passes, "comparing photos"):
+        keys = hashes & mask
         order = np.argsort(keys, kind="stable")
         yield from _pairs_within_runs(keys[order], order)
+
+
+def _check_distance(max_distance: int) -> None:
+    if not 0 <= max_distance <= _HASH_BITS // 2:
+        raise ValueError(f"a distance of {max_distance} bits is not between 0 and 32")
 
 
 def _pieces_to_share(count: int, max_distance: int) -> int:
@@ -131,6 +180,12 @@ def _pieces_to_share(count: int, max_distance: int) -> int:
         if _HASH_BITS * shared / pieces >= bits_wanted:
             return shared
     return 3
+
+
+def _masks(max_distance: int, shared: int) -> list[np.uint64]:
+    """One for each choice of `shared` pieces: two near hashes agree under at least one of them."""
+    pieces = _piece_masks(max_distance + shared)
+    return [np.uint64(sum(chosen)) for chosen in itertools.combinations(pieces, shared)]
 
 
 def _piece_masks(pieces: int) -> list[int]:

@@ -9,6 +9,7 @@ from PIL import Image, ImageEnhance
 
 from lensctl.photos.near_duplicates import (
     MAX_DISTANCE,
+    NearIndex,
     group_near,
     perceptual_hash,
 )
@@ -103,3 +104,22 @@ def test_many_hashes_are_grouped_without_comparing_all() -> None:
     hashes[-100:] = hashes[:100] ^ np.uint64(0b10110)
     groups = group_near(hashes.tolist())
     assert groups == [[i, 29_900 + i] for i in range(100)]
+
+
+@pytest.mark.parametrize("max_distance", [0, 1, 4, 6, 32])
+@pytest.mark.parametrize("count", [0, 1, 300, 20_000])
+def test_an_index_finds_what_a_scan_finds(count: int, max_distance: int) -> None:
+    """Random hashes and such with runs of equal pieces; asked for at all distances around."""
+    draw = np.random.default_rng(count + max_distance)
+    known = draw.integers(0, 2**64, count, dtype=np.uint64)
+    known[::2] &= np.uint64(0xFFFF_0000_0000_0003)
+    asked = draw.integers(0, 2**64, 400, dtype=np.uint64)
+    if count:
+        asked[:300] = known[draw.integers(0, count, 300)]
+        for row in range(300):
+            for bit in draw.choice(64, row % (max_distance + 3), replace=False):
+                asked[row] ^= np.uint64(1 << int(bit))
+    scanned = [bool((np.bitwise_count(known ^ one) <= max_distance).any()) for one in asked]
+    assert NearIndex(known, max_distance).holds_near(asked).tolist() == scanned
+    if count == 300 and max_distance == 4:
+        assert any(scanned) and not all(scanned)

@@ -185,7 +185,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "groups.max_per_page": (1, _ANY),
     "groups.min_spread": (0, 255),
     "groups.max_pixels": (1, _ANY),
-    "groups.hash_distance": (0, 64),
+    "groups.hash_distance": (0, 32),
     "pairs.min_image_similarity": (-1, 1),
     "pairs.max_image_similarity": (-1, 1),
     "pairs.max_text_similarity": (-1, 1),
