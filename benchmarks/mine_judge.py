@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from lensctl.show.sheet import Section, write_sheet
-from lensctl_training.mining.report import facts_of, sheet_row
+from lensctl_training.mining.report import Tally, sheet_row
 from lensctl_training.mining.workspace import Workspace
 from lensctl_training.mining.write import instructed_rows
 
@@ -35,7 +35,10 @@ def main() -> None:
         return
     rows = [(Workspace(place), row) for place in arguments.data
             for row in instructed_rows(Workspace(place))]  # fmt: skip
-    for name, value in facts_of([row for _, row in rows]).items():
+    counted = Tally()
+    for _, row in rows:
+        counted.add(row)
+    for name, value in counted.facts().items():
         print(f"{name}: {value}")
     rows.sort(key=lambda item: item[1].pair.key)
     chosen = random.Random(arguments.seed).sample(rows, min(arguments.count, len(rows)))

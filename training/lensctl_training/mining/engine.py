@@ -8,9 +8,11 @@ import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import active_children, get_context
 from typing import Protocol
+
+from tqdm import tqdm
 
 from lensctl.errors import DataError, UsageError
 from lensctl_training.mining.workspace import Part
@@ -100,6 +102,15 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def run_with_bar(engine: Engine, work: Work, todo: Sequence[Part], title: str, total: int) -> None:
+    """Let an engine do what is left of `total` parts, under a bar."""
+    progress = tqdm(total=total, initial=total - len(todo), desc=title, unit="part", disable=None)
+    # Closed at once where the loop is left: a pool must not go on behind an interrupted run.
+    with progress, closing(engine.run(work, todo)) as made:
+        for _ in made:
+            progress.update()
 
 
 def open_engine(name: str, address: str = "", workers: int = 1) -> Engine:

@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from lensctl.errors import DataError
 from lensctl_training.mining.config import MineConfig
-from lensctl_training.mining.engine import Engine
+from lensctl_training.mining.engine import Engine, run_with_bar
 from lensctl_training.mining.funnel import Funnel, total
 from lensctl_training.mining.image_table import build_table
 from lensctl_training.mining.sources import find_parts
@@ -127,7 +124,8 @@ def _run_all(
             _made(workspace, "instruct")
             # What an older version annotated names no model; where *annotate* was looked at in
             # this run, it is the one of the settings.
-            yield name, write_shards(workspace, config, "unknown" if only else config.model)
+            unnamed = "unknown" if only else config.model
+            yield name, write_shards(workspace, config, engine, unnamed)
             continue
         if name == "pages":
             parts = _page_parts(inputs, workspace, config, replace)
@@ -230,13 +228,7 @@ def run_stage(
     # Each with its own key: a task is pickled for itself, and there are tens of thousands.
     todo = [replace(part, key=keys[part.name]) for part in parts if part.name in stale]
     work = partial(make_part, name, str(workspace.out), config)
-    progress = tqdm(
-        total=len(parts), initial=len(parts) - len(todo), desc=name, unit="part", disable=None
-    )
-    # Closed at once where the loop is left: a pool must not go on behind an interrupted run.
-    with progress, closing(engine.run(work, todo)) as made:
-        for _ in made:
-            progress.update()
+    run_with_bar(engine, work, todo, name, len(parts))
     return total(_funnels(workspace, name, keys))
 
 

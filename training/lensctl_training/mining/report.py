@@ -1,13 +1,17 @@
 """The report page and the datasheet of a mined data set."""
 
+import hashlib
+import heapq
 import json
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+import numpy as np
 
 from lensctl.show.sheet import Picture as Shown
 from lensctl.show.sheet import Section, Table, write_sheet
 from lensctl.whole import write_whole
-from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.records import Instructed, Picture
 from lensctl_training.mining.relations import kind_of
@@ -28,12 +32,102 @@ ROBOTS_NOTE = (
 )
 
 
+class Tally:
+    """Counts triplets as they come, and keeps those of the sample. Memory: 32 bytes a triplet.
+
+    Args:
+        sample: how many are kept to be shown.
+    """
+
+    def __init__(self, sample: int = 0) -> None:
+        self.count = 0
+        self.relations: Counter[str] = Counter()
+        self.sites: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.similarities: Counter[str] = Counter()
+        self.lengths: Counter[str] = Counter()
+        self._instructions, self._forms = _Distinct(), _Distinct()
+        self._queries, self._targets = _Distinct(), _Distinct()
+        self._interface = self._either = self._icons = 0
+        self._writers: set[str] = set()
+        self._most = sample
+        self._sample: list[tuple[float, int, Instructed]] = []
+
+    def add(self, row: Instructed) -> None:
+        """Count one."""
+        self.count += 1
+        query, target = row.pair.query, row.pair.target
+        self.relations[row.relation] += 1
+        self.sites[row.pair.site] += 1
+        self.labels[target.label] += 1
+        self.similarities[_bin(row.pair.scores["image"])] += 1
+        self.lengths[_length(row.instruction)] += 1
+        self._instructions.add(row.instruction)
+        self._forms.add(row.form or row.instruction)
+        self._queries.add(query.sha256)
+        self._targets.add(target.sha256)
+        is_interface = shows_interface(target)
+        self._interface += is_interface
+        self._either += is_interface or shows_interface(query)
+        self._icons += is_icon(query) or is_icon(target)
+        self._writers.add(f"{row.writer} ({row.prompt_version})")
+        # A heap of the smallest: its first is the largest of them, by its negative.
+        drawn = (-stable_fraction(f"sample {row.pair.key}"), -self.count, row)
+        heapq.heappush(self._sample, drawn)
+        if len(self._sample) > self._most:
+            heapq.heappop(self._sample)
+
+    def sample(self) -> list[Instructed]:
+        """Those drawn by key, in the order drawn."""
+        return [row for _, _, row in sorted(self._sample, key=lambda one: one[:2], reverse=True)]
+
+    def facts(self) -> dict[str, str]:
+        """What can be said of the triplets in numbers."""
+        count = max(1, self.count)
+        forms = self._forms.count()
+        return {
+            "triplets": str(self.count),
+            "distinct instructions": str(self._instructions.count()),
+            "distinct forms (slots blanked)": str(forms),
+            "distinct forms per 1,000": f"{1000 * forms / count:.0f}",
+            "distinct query images": str(self._queries.count()),
+            "distinct target images": str(self._targets.count()),
+            "target is a dialog, menu or toolbox by its words": _share(self._interface, count),
+            "query or target is one": _share(self._either, count),
+            "query or target is icon-sized (128 px or less)": _share(self._icons, count),
+            "written by": ", ".join(sorted(self._writers)),
+        }
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
+class _Distinct:
+    """How many different texts there were, by 8 bytes of a hash of each.
+
+    Among 40 million texts two share a hash with a chance of 1 in 20,000.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+        self._full = 2**20
+
+    def add(self, text: str) -> None:
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self._hashes.append(int.from_bytes(digest))
+        if len(self._hashes) > self._full:
+            self._full = max(self._full, 2 * self.count())
+
+    def count(self) -> int:
+        """Repeated ones are dropped on the way."""
+        unique = np.unique(np.frombuffer(self._hashes, dtype=np.uint64))
+        self._hashes = array("Q", unique.tobytes())
+        return len(unique)
+
+
 def write_report(
-    workspace: Workspace,
-    config: MineConfig,
-    rows: Sequence[Instructed],
-    funnels: Mapping[str, Funnel],
-    annotator: str,
+    workspace: Workspace, tally: Tally, funnels: Mapping[str, Funnel], annotator: str
 ) -> None:
     """Write funnel.json, report.html and datasheet.md into the output folder."""
     out = workspace.out
@@ -41,46 +135,26 @@ def write_report(
         out / "funnel.json",
         json.dumps({name: funnel.as_json() for name, funnel in funnels.items()}, indent=1),
     )
+    facts = tally.facts()
     sections = [
         Section("Funnel", _balance_note(funnels), table=_funnel_table(funnels)),
         Section("Why things were turned away", table=_rejection_table(funnels)),
-        Section("The triplets", table=_facts_table(rows)),
-        *(Section(title, table=_count_table(title, counts)) for title, counts in _spread(rows)),
+        Section("The triplets", table=Table(("what", "value"), list(facts.items()))),
+        *(Section(title, table=_count_table(title, counts)) for title, counts in _spread(tally)),
         Section("Licence", LICENCE_NOTE),
         Section("Robots", ROBOTS_NOTE),
-        Section("Sample", "Drawn by key.", rows=_sample(workspace, config, rows)),
+        Section(
+            "Sample", "Drawn by key.", rows=[sheet_row(workspace, row) for row in tally.sample()]
+        ),
     ]
     write_sheet(
         out / "report.html",
         "Mined triplets",
         sections,
-        subtitle=f"{len(rows)} triplets from {len({row.pair.site for row in rows})} sites",
+        subtitle=f"{tally.count} triplets from {len(tally.sites)} sites",
         picture_side=256,
     )
-    write_whole(out / "datasheet.md", datasheet(annotator, rows, funnels))
-
-
-def facts_of(rows: Sequence[Instructed]) -> dict[str, str]:
-    """What can be said of the triplets in numbers."""
-    count = max(1, len(rows))
-    interface = sum(shows_interface(row.pair.target) for row in rows)
-    either = sum(
-        shows_interface(row.pair.target) or shows_interface(row.pair.query) for row in rows
-    )
-    icons = sum(is_icon(row.pair.query) or is_icon(row.pair.target) for row in rows)
-    forms = len({row.form or row.instruction for row in rows})
-    return {
-        "triplets": str(len(rows)),
-        "distinct instructions": str(len({row.instruction for row in rows})),
-        "distinct forms (slots blanked)": str(forms),
-        "distinct forms per 1,000": f"{1000 * forms / count:.0f}",
-        "distinct query images": str(len({row.pair.query.sha256 for row in rows})),
-        "distinct target images": str(len({row.pair.target.sha256 for row in rows})),
-        "target is a dialog, menu or toolbox by its words": f"{100 * interface / count:.1f} %",
-        "query or target is one": f"{100 * either / count:.1f} %",
-        "query or target is icon-sized (128 px or less)": f"{100 * icons / count:.1f} %",
-        "written by": ", ".join(sorted({f"{row.writer} ({row.prompt_version})" for row in rows})),
-    }
+    write_whole(out / "datasheet.md", datasheet(annotator, facts, tally.sites, funnels))
 
 
 def shows_interface(picture: Picture) -> bool:
@@ -123,17 +197,13 @@ def _balance_note(funnels: Mapping[str, Funnel]) -> str:
     return f"Not accounted for: {'; '.join(lost)}." if lost else "Every rejection has its reason."
 
 
-def _facts_table(rows: Sequence[Instructed]) -> Table:
-    return Table(("what", "value"), list(facts_of(rows).items()))
-
-
-def _spread(rows: Sequence[Instructed]) -> list[tuple[str, Counter[str]]]:
+def _spread(tally: Tally) -> list[tuple[str, Counter[str]]]:
     return [
-        ("Relations", Counter(row.relation for row in rows)),
-        ("Sites", Counter(row.pair.site for row in rows)),
-        ("Labels of targets", Counter(row.pair.target.label for row in rows)),
-        ("Image similarity", Counter(_bin(row.pair.scores["image"]) for row in rows)),
-        ("Words in an instruction", Counter(_length(row.instruction) for row in rows)),
+        ("Relations", tally.relations),
+        ("Sites", tally.sites),
+        ("Labels of targets", tally.labels),
+        ("Image similarity", tally.similarities),
+        ("Words in an instruction", tally.lengths),
     ]
 
 
@@ -154,13 +224,6 @@ def _count_table(title: str, counts: Counter[str]) -> Table:
     return Table((title.lower(), "count", "share"), rows)
 
 
-def _sample(
-    workspace: Workspace, config: MineConfig, rows: Sequence[Instructed]
-) -> list[tuple[Shown | str, ...]]:
-    chosen = sorted(rows, key=lambda row: stable_fraction(f"sample {row.pair.key}"))
-    return [sheet_row(workspace, row) for row in chosen[: config.write.sheet_rows]]
-
-
 def sheet_row(workspace: Workspace, row: Instructed) -> tuple[Shown | str, ...]:
     """(query, instruction, target) for a sheet."""
     pair = row.pair
@@ -171,13 +234,15 @@ def sheet_row(workspace: Workspace, row: Instructed) -> tuple[Shown | str, ...]:
     return query, row.instruction, target
 
 
-def datasheet(annotator: str, rows: Sequence[Instructed], funnels: Mapping[str, Funnel]) -> str:
+def datasheet(
+    annotator: str,
+    facts: Mapping[str, str],
+    sites: Counter[str],
+    funnels: Mapping[str, Funnel],
+) -> str:
     """A short datasheet (after Gebru et al. 2021, "Datasheets for Datasets") in Markdown."""
-    facts = "\n".join(f"- {name}: {value}" for name, value in facts_of(rows).items())
-    sites = "\n".join(
-        f"- {site}: {count}"
-        for site, count in Counter(row.pair.site for row in rows).most_common(200)
-    )
+    numbers = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    largest = "\n".join(f"- {site}: {count}" for site, count in sites.most_common(200))
     steps = "\n".join(f"- {stage}: {_in_one_line(funnel)}" for stage, funnel in funnels.items())
     return f"""# Datasheet
 
@@ -186,14 +251,14 @@ Triplets (query image, instruction, target image) for training composed image re
 from web pages by `lensctl mine`.
 
 ## Composition
-{facts}
+{numbers}
 
 Each triplet's JSON holds its provenance: page, image addresses and hashes, positions, scores,
 annotating model ({annotator}), writer and prompt version. A writer called "rule-based" is no
 language model: its instructions come from differences in the page's own words.
 
 ## Sites
-{sites}
+{largest}
 
 ## Collection and filtering
 {steps}

@@ -4,13 +4,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from lensctl.photos.near_duplicates import NearIndex
+from lensctl_training.batching import in_batches
 from lensctl_training.mining.config import MineConfig, WriteSettings
 from lensctl_training.mining.funnel import Funnel
-from lensctl_training.mining.records import Instructed, Picture
+from lensctl_training.mining.row_index import Look, RowIndex
 from lensctl_training.mining.urls import stable_fraction
 
 SHARED = "shares an image with val"
+LEFT_OUT, TRAIN, VAL = range(3)
+_ASKED_AT_ONCE = 65_536
+"""Rows; each batch looks through the hashes of val once."""
 
 
 def val_sites(sites: Iterable[str], settings: WriteSettings) -> set[str]:
@@ -26,56 +32,53 @@ def val_sites(sites: Iterable[str], settings: WriteSettings) -> set[str]:
     return named | drawn
 
 
-def divide(rows: Sequence[Instructed], config: MineConfig, funnel: Funnel) -> list[tuple[int, str]]:
-    """(place in `rows`, "train" or "val") of all rows that are to be written, in order.
+def divide(index: RowIndex, config: MineConfig, funnel: Funnel) -> npt.NDArray[np.int8]:
+    """(n,) LEFT_OUT, TRAIN or VAL for each row of the index.
 
     What would train on an image of val, or on a near duplicate of one, is left out and counted:
     mirrors show the same pictures under other names. Where that is all, the share takes nothing.
     """
-    splits = _splits(rows, val_sites({row.pair.site for row in rows}, config.write), config)
-    if "train" not in splits:
-        splits = _splits(rows, {*config.write.val_sites}, config)
-    funnel.enter("triplets", len(rows))
-    funnel.reject("triplets", SHARED, splits.count(""))
-    return [(place, split) for place, split in enumerate(splits) if split]
+    splits = _splits(index, val_sites(index.sites, config.write), config)
+    if not (splits == TRAIN).any():
+        splits = _splits(index, {*config.write.val_sites}, config)
+    funnel.enter("triplets", len(index))
+    funnel.reject("triplets", SHARED, int((splits == LEFT_OUT).sum()))
+    return splits
 
 
-def _splits(rows: Sequence[Instructed], held_out: set[str], config: MineConfig) -> list[str]:
-    """ "val" for the rows of some sites; for others "train", or "" where they show its images."""
-    is_val = [row.pair.site in held_out for row in rows]
-    seen = _Seen(
-        [p for row, val in zip(rows, is_val, strict=True) if val for p in _pictures(row)],
-        config.groups.hash_distance,
-    )
-    return [
-        "val" if val else "" if any(map(seen.holds, _pictures(row))) else "train"
-        for row, val in zip(rows, is_val, strict=True)
-    ]
-
-
-def _pictures(row: Instructed) -> tuple[Picture, Picture]:
-    return row.pair.query, row.pair.target
+def _splits(index: RowIndex, held_out: set[str], config: MineConfig) -> npt.NDArray[np.int8]:
+    """VAL for the rows of some sites; for others TRAIN, or LEFT_OUT where they show its images."""
+    is_val = index.of_sites(held_out)
+    splits = np.where(is_val, VAL, TRAIN).astype(np.int8)
+    if not is_val.any():
+        return splits
+    held = index.looks(np.flatnonzero(is_val))
+    seen = _Seen((look for _, *looks in held for look in looks), config.groups.hash_distance)
+    for batch in in_batches(index.looks(np.flatnonzero(~is_val)), _ASKED_AT_ONCE):
+        shown = seen.holds([query for _, query, _ in batch])
+        shown |= seen.holds([target for _, _, target in batch])
+        splits[[place for place, _, _ in batch]] = np.where(shown, LEFT_OUT, TRAIN)
+    return splits
 
 
 class _Seen:
     """Some images, by content and by perceptual hash."""
 
-    def __init__(self, pictures: Sequence[Picture], max_distance: int) -> None:
-        self._max_distance = max_distance
-        self._known = {picture.sha256: True for picture in pictures}
+    def __init__(self, looks: Iterable[Look], max_distance: int) -> None:
+        self._known = set()
+        hashes = set()
+        for sha256, perceptual_hash in looks:
+            self._known.add(sha256)
+            hashes.add(perceptual_hash)
         # An image that was never hashed has 0, and is near to nothing.
-        hashes = {picture.perceptual_hash for picture in pictures} - {0}
-        self._hashes = np.array(sorted(hashes), dtype=np.uint64)
+        hashes.discard(0)
+        self._near = NearIndex(np.array(sorted(hashes), dtype=np.uint64), max_distance)
 
-    def holds(self, picture: Picture) -> bool:
-        """Whether it is one of them, or a near duplicate of one."""
-        if picture.sha256 not in self._known:
-            self._known[picture.sha256] = bool(picture.perceptual_hash) and self._near(picture)
-        return self._known[picture.sha256]
-
-    def _near(self, picture: Picture) -> bool:
-        bits = np.bitwise_count(self._hashes ^ np.uint64(picture.perceptual_hash))
-        return bool((bits <= self._max_distance).any())
+    def holds(self, looks: Sequence[Look]) -> npt.NDArray[np.bool_]:
+        """(m,) whether each image is one of them, or a near duplicate of one."""
+        hashes = np.array([perceptual_hash for _, perceptual_hash in looks], dtype=np.uint64)
+        known = np.array([sha256 in self._known for sha256, _ in looks], dtype=np.bool_)
+        return known | (self._near.holds_near(hashes) & (hashes != 0))
 
 
 def empty_splits(funnel: Funnel, settings: WriteSettings) -> list[str]:

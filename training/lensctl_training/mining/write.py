@@ -9,31 +9,40 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from lensctl import __version__
 from lensctl.photos.decode import decode
-from lensctl.whole import write_whole
+from lensctl.whole import whole, write_whole
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
 from lensctl_training.mining.annotate import annotator_of
 from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.engine import Engine, run_with_bar
 from lensctl_training.mining.funnel import Funnel, total
 from lensctl_training.mining.groups import ROWS
 from lensctl_training.mining.records import Instructed, Picture, read_rows
-from lensctl_training.mining.splits import divide
-from lensctl_training.mining.workspace import DONE, Workspace, digest
+from lensctl_training.mining.row_index import RowIndex, read_at, read_locations
+from lensctl_training.mining.splits import LEFT_OUT, TRAIN, VAL, divide
+from lensctl_training.mining.workspace import DONE, Part, Workspace, digest
 
 STAGES_WITH_PARTS = ("pages", "fetch", "groups", "annotate", "pairs", "instruct")
+SHARDS = "shards"
+ROWS_IN_ORDER = "rows.bin"
 _VERSION = 2
 
 
-def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unknown") -> Funnel:
+def write_shards(
+    workspace: Workspace, config: MineConfig, engine: Engine, unnamed: str = "unknown"
+) -> Funnel:
     """Write shards, report and datasheet, unless they are there and up to date.
 
     Without a triplet only report and datasheet are written: shards of an earlier run stay.
@@ -41,29 +50,35 @@ def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unkno
     Args:
         workspace: what the stages before made.
         config: the settings.
+        engine: who encodes the images.
         unnamed: the annotator of parts that do not name one; an older version made them.
     """
-    from lensctl_training.mining.report import write_report
+    from lensctl_training.mining.report import Tally, write_report
 
     parts = workspace.parts("instruct")
     keys = [workspace.done_key("instruct", part) for part in parts]
-    annotators = {part: _annotator(workspace, part, unnamed) for part in parts}
-    named = ", ".join(sorted(set(annotators.values())))
+    annotators = {_annotator(workspace, part, unnamed) for part in parts}
+    named = ", ".join(sorted(annotators))
     key = digest(_VERSION, keys, repr(config.write), config.groups.hash_distance, named)
     folder = workspace.folder / "write"
     done = _read_done(folder / DONE)
     if done and done["key"] == key and all((workspace.out / s).is_file() for s in done["shards"]):
         return Funnel.from_json(done["funnel"])
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / DONE).unlink(missing_ok=True)
     funnel = Funnel()
-    found = sorted(_annotated_rows(workspace, annotators), key=lambda item: item[0].pair.key)
-    divided = divide([row for row, _ in found], config, funnel)
-    rows = [found[place][0] for place, _ in divided]
-    chosen = ((*found[place], split) for place, split in divided)
-    shards = _place(workspace, _write(chosen, workspace, config, funnel)) if rows else []
-    write_report(workspace, config, rows, all_funnels(workspace) | {"write": funnel}, named)
-    if not rows:
+    index = RowIndex([workspace.part_folder("instruct", part) / ROWS for part in parts])
+    splits = divide(index, config, funnel)
+    written = _write(index, splits, key, workspace, config, engine, unnamed)
+    funnel.add(total(workspace.funnel(SHARDS, part) for part in written))
+    tally = Tally(config.write.sheet_rows)
+    for row in index.rows(np.flatnonzero(splits != LEFT_OUT)):
+        tally.add(row)
+    shards = _place(workspace, written) if written else []
+    write_report(workspace, tally, all_funnels(workspace) | {"write": funnel}, named)
+    if not written:
         return funnel
+    (folder / ROWS_IN_ORDER).unlink()
     done = {"key": key, "shards": shards, "funnel": funnel.as_json()}
     write_whole(folder / DONE, json.dumps(done, indent=1))
     return funnel
@@ -71,17 +86,9 @@ def write_shards(workspace: Workspace, config: MineConfig, unnamed: str = "unkno
 
 def instructed_rows(workspace: Workspace) -> Iterator[Instructed]:
     """Everything that *instruct* wrote."""
-    parts = dict.fromkeys(workspace.parts("instruct"), "")
-    return (row for row, _ in _annotated_rows(workspace, parts))
-
-
-def _annotated_rows(
-    workspace: Workspace, annotators: Mapping[str, str]
-) -> Iterator[tuple[Instructed, str]]:
-    """The rows of some parts of *instruct*, each with its annotator."""
-    for part, annotator in annotators.items():
+    for part in workspace.parts("instruct"):
         for row in read_rows(workspace.part_folder("instruct", part) / ROWS):
-            yield Instructed.from_json(row), annotator
+            yield Instructed.from_json(row)
 
 
 def _annotator(workspace: Workspace, part: str, unnamed: str) -> str:
@@ -111,22 +118,74 @@ def _read_done(path: Path) -> dict[str, Any] | None:
 
 
 def _write(
-    rows: Iterable[tuple[Instructed, str, str]],
+    index: RowIndex,
+    splits: npt.NDArray[np.int8],
+    key: str,
     workspace: Workspace,
     config: MineConfig,
-    funnel: Funnel,
-) -> Path:
-    """All shards into a fresh folder under work/, of rows with their annotators and splits."""
-    fresh = workspace.folder / "write" / "fresh"
-    shutil.rmtree(fresh, ignore_errors=True)
+    engine: Engine,
+    unnamed: str,
+) -> list[str]:
+    """All shards, in parts under work/shards/; names of the parts in the order of their shards.
+
+    A part is as many triplets of a split as go into a shard, in the order of their keys. What an
+    earlier run that was killed had finished is kept.
+    """
+    order = [np.flatnonzero(splits == split) for split in (TRAIN, VAL)]
+    with whole(workspace.folder / "write" / ROWS_IN_ORDER) as unfinished:
+        index.locations(np.concatenate(order)).tofile(unfinished)
+    parts, first, limit = [], 0, config.write.triplets_per_shard
+    for split, places in zip(("train", "val"), order, strict=True):
+        for number, start in enumerate(range(first, first + len(places), limit)):
+            stop = min(start + limit, first + len(places))
+            name, inputs = f"{split}-{number:06d}", (split, str(start), str(stop))
+            parts.append(Part(name, inputs, key, digest(key, name)))
+        first += len(places)
+    finished = {part.name for part in parts if _is_whole(workspace, part)}
+    workspace.remove_leftovers(SHARDS, finished)
+    todo = [part for part in parts if part.name not in finished]
+    work = partial(write_part, str(workspace.out), config, unnamed)
+    run_with_bar(engine, work, todo, "write", len(parts))
+    return [part.name for part in parts]
+
+
+def _is_whole(workspace: Workspace, part: Part) -> bool:
+    """Whether its shards are there: a run may be killed while it moves them away."""
+    shards = workspace.funnel(SHARDS, part.name).facts["shards"]
+    there = len(list(workspace.part_folder(SHARDS, part.name).glob("*.tar")))
+    return workspace.done_key(SHARDS, part.name) == part.key and there == shards
+
+
+def write_part(out: str, config: MineConfig, unnamed: str, part: Part) -> None:
+    """Make the shards of one part; what an engine runs, here or on another machine."""
+    workspace = Workspace(Path(out))
+    split, start, stop = part.inputs
+    sources = workspace.parts("instruct")
+    files = [workspace.part_folder("instruct", source) / ROWS for source in sources]
+    place = workspace.folder / "write" / ROWS_IN_ORDER
+    rows = read_at(files, read_locations(place, int(start), int(stop)))
+    annotated = cache(lambda number: _annotator(workspace, sources[number], unnamed))
+    chosen = ((Instructed.from_json(row), annotated(number)) for number, row in rows)
+    workspace.make_part(
+        SHARDS,
+        part.name,
+        part.key,
+        lambda folder: _write_rows(chosen, split, workspace, config, folder),
+    )
+
+
+def _write_rows(
+    rows: Iterable[tuple[Instructed, str]],
+    split: str,
+    workspace: Workspace,
+    config: MineConfig,
+    folder: Path,
+) -> Funnel:
+    """Rows of one split, with their annotators, into shards in a folder."""
+    funnel = Funnel()
     encode = lru_cache(maxsize=64)(lambda sha256: _as_jpeg(workspace.image_path(sha256), config))
-    limit = config.write.triplets_per_shard
-    with (
-        ShardWriter(fresh, max_count=limit) as train,
-        ShardWriter(fresh / "val", max_count=limit) as val,
-    ):
-        for row, annotator, split in rows:
-            writer = val if split == "val" else train
+    with ShardWriter(folder, max_count=config.write.triplets_per_shard) as writer:
+        for row, annotator in rows:
             pair = row.pair
             writer.write(
                 Triplet(
@@ -139,20 +198,25 @@ def _write(
             )
             funnel.leave("triplets")
             funnel.facts[f"triplets in {split}"] += 1
-    return fresh
+    funnel.facts["shards"] = len(writer.shards)
+    return funnel
 
 
-def _place(workspace: Workspace, fresh: Path) -> list[str]:
+def _place(workspace: Workspace, parts: Sequence[str]) -> list[str]:
     """Move the finished shards over those of an earlier run; returns their names under DIR."""
     for stale in shards_in(workspace.out):
         stale.unlink()
-    placed = []
-    for shard in sorted(fresh.rglob("*.tar")):
-        name = shard.relative_to(fresh)
-        (workspace.out / name).parent.mkdir(exist_ok=True)
-        shard.replace(workspace.out / name)
-        placed.append(str(name))
-    shutil.rmtree(fresh, ignore_errors=True)
+    placed: list[str] = []
+    numbers: Counter[str] = Counter()
+    for part in parts:
+        folder = "val/" if part.startswith("val") else ""
+        for shard in sorted(workspace.part_folder(SHARDS, part).glob("*.tar")):
+            name = f"{folder}triplets-{numbers[folder]:06d}.tar"
+            numbers[folder] += 1
+            (workspace.out / name).parent.mkdir(exist_ok=True)
+            shard.replace(workspace.out / name)
+            placed.append(name)
+    shutil.rmtree(workspace.folder / SHARDS, ignore_errors=True)
     return placed
 
 
