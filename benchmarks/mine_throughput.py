@@ -1,4 +1,4 @@
-"""Throughput per core of the stages pages to pairs, and where the time goes.
+"""Throughput per core of the stages, and where the time goes.
 
     OMP_NUM_THREADS=1 python benchmarks/mine_throughput.py FOLDER --out scratch/ [--profile]
 
@@ -19,7 +19,7 @@ from lensctl_training.mining.engine import InProcess
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
 
-STAGES = ("pages", "groups", "annotate", "pairs", "instruct")
+STAGES = ("pages", "groups", "annotate", "pairs", "instruct", "write")
 
 
 def main() -> None:
