@@ -45,9 +45,11 @@ def _load(workspace: Workspace, share: int, funnel: Funnel) -> Iterator[Page]:
         for source in workspace.parts("pages")
         for row in read_share(workspace.part_folder("pages", source), share)
     ]
+    rows.sort(key=lambda row: str(row["url"]))
+    rows.reverse()
     seen = ""
-    for row in sorted(rows, key=lambda row: str(row["url"])):
-        page = Page.from_json(row)
+    while rows:
+        page = Page.from_json(rows.pop())  # popped: a share is in memory once, not twice
         funnel.enter("pages")
         funnel.enter("images", len(page.mentions))
         if page.url == seen:
