@@ -25,7 +25,7 @@ from mining.conftest import make_handbook
 @contextmanager
 def few_open_files(spare: int) -> Iterator[None]:
     """As under `ulimit -n`, with room for a few more than are open."""
-    opened = len(list(Path("/proc/self/fd").iterdir()))
+    opened = len(list(Path("/dev/fd").iterdir()))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + spare, limits[1]))
     try:
