@@ -11,7 +11,7 @@ from lensctl.errors import DataError, UsageError
 from lensctl_training import datasets
 from lensctl_training.data.embedded import NAMES, keep_embeddings
 from lensctl_training.data.triplet import Problems
-from lensctl_training.datasets import open_source
+from lensctl_training.datasets import open_source, require_one_set
 from lensctl_training.distributed import Processes
 from lensctl_training.model import TripletEncoder, build_model, export_model
 from support.training_runs import make_recipe, make_triplets, write_jsonl, write_shards
@@ -124,6 +124,6 @@ def test_data_without_a_usable_triplet_are_an_error(tmp_path, start):
         open_frozen(tmp_path / "out", start["one"], scenes=0, train=str(tmp_path))
 
 
-def test_two_data_sets_at_once_are_refused(tmp_path, start, shards):
+def test_two_data_sets_at_once_are_refused(shards):
     with pytest.raises(UsageError, match="names two data sets"):
-        open_frozen(tmp_path / "out", start["one"], scenes=16, train=shards["train"])
+        require_one_set(make_recipe(data={"scenes": 16, "train": shards["train"]}), 1)

@@ -28,25 +28,10 @@ from lensctl_training.recipe import Recipe
 def open_source(
     recipe: Recipe, encoder: TripletEncoder, group: Processes, out: Path, problems: Problems
 ) -> Source:
-    """The training batches of this process.
+    """The training batches of this process. Raises DataError where there is no data, or too little.
 
-    Raises:
-        DataError: there is no data, or too little.
-        UsageError: the recipe names none or two, or the batch cannot be shared among the
-            processes.
+    The recipe has passed `require_one_set`.
     """
-    if recipe.data.train and recipe.data.scenes:
-        raise UsageError(
-            f"the recipe {recipe.name} names two data sets",
-            why=f"data.train is {recipe.data.train}, and data.scenes renders "
-            f"{recipe.data.scenes} triplets",
-            next_step="keep one: add --set data.scenes=0, or leave data.train and DATA out",
-        )
-    if recipe.batch.size % group.world:
-        raise UsageError(
-            f"a batch of {recipe.batch.size} cannot be shared by {group.world} processes",
-            next_step="choose batch.size as a multiple of the number of processes",
-        )
     if recipe.model.freeze_backbone:
         return _map_source(_embedded(recipe, encoder, group, out, problems), recipe, encoder, group)
     examples = _random_access(recipe, encoder, problems)
@@ -54,7 +39,7 @@ def open_source(
         return _map_source(examples, recipe, encoder, group)
     model = encoder.model
     stream = ShardStream(
-        find_shards(_train_path(recipe)),
+        find_shards(Path(recipe.data.train)),
         model.config.preprocessing,
         model.context_length,
         recipe.batch.size // group.world,
@@ -65,6 +50,33 @@ def open_source(
         world=group.world,
     )
     return StreamSource(stream, recipe.data.workers)
+
+
+def require_one_set(recipe: Recipe, processes: int) -> None:
+    """Refuse at once what would be refused when a large model has been built.
+
+    Raises:
+        UsageError: the recipe names no data set or two, or the batch cannot be shared among the
+            processes.
+    """
+    if not recipe.data.train and not recipe.data.scenes:
+        raise UsageError(
+            f"the recipe {recipe.name} needs a data set",
+            why="it names none in data.train, and none was given",
+            next_step=f"lensctl train {recipe.name} DATA --out DIR, DATA being shards or a .jsonl",
+        )
+    if recipe.data.train and recipe.data.scenes:
+        raise UsageError(
+            f"the recipe {recipe.name} names two data sets",
+            why=f"data.train is {recipe.data.train}, and data.scenes renders "
+            f"{recipe.data.scenes} triplets",
+            next_step="keep one: add --set data.scenes=0, or leave data.train and DATA out",
+        )
+    if recipe.batch.size % processes:
+        raise UsageError(
+            f"a batch of {recipe.batch.size} cannot be shared by {processes} processes",
+            next_step="choose batch.size as a multiple of the number of processes",
+        )
 
 
 def open_held_out(recipe: Recipe, encoder: TripletEncoder, problems: Problems) -> HeldOut | None:
@@ -104,20 +116,10 @@ def _random_access(recipe: Recipe, encoder: TripletEncoder, problems: Problems) 
         from lensctl_training.scenes.examples import render_training_set
 
         return render_training_set(data.scenes, data.scenes_per_group, recipe.seed, preprocessing)
-    path = _train_path(recipe)
+    path = Path(recipe.data.train)
     if is_jsonl(path):
         return JsonlExamples(read_rows(path, problems), preprocessing, data.hard_negatives)
     return None
-
-
-def _train_path(recipe: Recipe) -> Path:
-    if not recipe.data.train:
-        raise UsageError(
-            f"the recipe {recipe.name} needs a data set",
-            why="it names none in data.train, and none was given",
-            next_step=f"lensctl train {recipe.name} DATA --out DIR, DATA being shards or a .jsonl",
-        )
-    return Path(recipe.data.train)
 
 
 def _map_source(
@@ -154,7 +156,7 @@ def _keep(recipe: Recipe, encoder: TripletEncoder, folder: Path, problems: Probl
             problems.add(reason, where)
         return
     examples = _random_access(recipe, encoder, problems)
-    triplets = _all_triplets(_train_path(recipe), problems) if examples is None else ()
+    triplets = _all_triplets(Path(recipe.data.train), problems) if examples is None else ()
     everything = (
         (example for _, example in _decoded(triplets, encoder, problems))
         if examples is None
@@ -177,7 +179,7 @@ def _made_of(recipe: Recipe, encoder: TripletEncoder) -> dict[str, Any]:
     made_of: dict[str, Any] = {"encoder": encoder_fingerprint(model.config, model.state_dict())}
     if data.scenes:
         return made_of | {"scenes": [data.scenes, data.scenes_per_group, recipe.seed]}
-    return made_of | {"data": list_files(_data_files(_train_path(recipe)))}
+    return made_of | {"data": list_files(_data_files(Path(recipe.data.train)))}
 
 
 def _data_files(path: Path) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from lensctl_training.data.batches import Batch, Example, collate
 from lensctl_training.data.shards import find_shards
 from lensctl_training.data.source import is_jsonl
 from lensctl_training.data.triplet import Problems
-from lensctl_training.datasets import open_held_out, open_source
+from lensctl_training.datasets import open_held_out, open_source, require_one_set
 from lensctl_training.distributed import Processes, processes, wrap
 from lensctl_training.loop import Progress, Trainer
 from lensctl_training.loss import Temperature
@@ -95,14 +95,16 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     """
     if recipe.machine.threads:
         torch.set_num_threads(recipe.machine.threads)
-    with processes(recipe.machine.device) as group, _held(out, group):
-        states = _take_place(recipe, out, resume=resume, group=group)
-        trainer = _set_up(recipe, out, group)
-        data_state = trainer.restore(states) if states else None
-        signal = trainer.run(data_state)
-        if signal:
-            return Outcome(signal, trainer.progress.step, {})
-        return _finish(trainer)
+    with processes(recipe.machine.device) as group:
+        require_one_set(recipe, group.world)
+        with _held(out, group):
+            states = _take_place(recipe, out, resume=resume, group=group)
+            trainer = _set_up(recipe, out, group)
+            data_state = trainer.restore(states) if states else None
+            signal = trainer.run(data_state)
+            if signal:
+                return Outcome(signal, trainer.progress.step, {})
+            return _finish(trainer)
 
 
 @contextlib.contextmanager
