@@ -35,18 +35,49 @@ def test_a_sound_library_has_no_problems_and_is_left_alone(photos, library, inde
     assert _paths(library) == before
 
 
+def _damage_table(library, table: str) -> None:
+    """Overwrite the one page that holds all of a table's rows."""
+    with library.reading() as catalog:
+        (page_bytes,) = catalog.connection.execute("PRAGMA page_size").fetchone()
+        sql = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = catalog.connection.execute(sql, (table,)).fetchone()
+    with library.catalog_path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xa5" * page_bytes)
+
+
+@pytest.mark.parametrize(
+    ("lost", "kept", "linked", "encoded"),
+    [("photos", 0, 12, 0), ("contents", 0, 0, 12), ("embeddings", 12, 0, 12), ("looks", 12, 0, 0)],
+)
 def test_a_damaged_database_gives_what_can_be_read_and_the_next_run_the_rest(
-    photos, library, index
+    photos, library, index, lost, kept, linked, encoded
 ):
     index(photos)
     before = _paths(library)
-    _damage(library.catalog_path)
+    _damage_table(library, lost)
     assert check(library)
     (done,) = (line for line in repair(library) if "new database" in line)
     assert len(list(library.folder.glob("catalog.damaged-*.sqlite"))) == 1, done
     assert check(library) == []
-    index(photos)
+    assert len(_paths(library)) == kept
+    summary = index(photos)
+    assert (summary.linked, summary.encoded) == (linked, encoded)
     assert _paths(library) == before
+
+
+def test_rows_on_both_sides_of_the_damage_are_kept(photos, library, index):
+    index(photos)
+    rows = [(f"fact {number:04}", "x" * 1000) for number in range(1000)]
+    with library.writing() as recorder:
+        recorder.connection.executemany("INSERT INTO facts_of_library VALUES (?, ?)", rows)
+    _damage(library.catalog_path)
+    repair(library)
+    with library.reading() as catalog:
+        facts = [catalog.fact(name) is not None for name, _ in rows]
+    assert facts[0]
+    assert facts[-1]
+    assert not all(facts)
 
 
 def test_nothing_is_repaired_while_another_process_writes(photos, library, index):
@@ -77,6 +108,32 @@ def test_unusable_vectors_and_search_files_are_made_again(photos, library, index
     index(photos)
     with open_session(library, model) as session:
         assert len(session.find(session.ask_text("red"), 99)) == 12
+
+
+@pytest.mark.parametrize(
+    ("harm", "told", "encoded"),
+    [
+        ("UPDATE targets SET vector = substr(vector, 3)", "targets of the wrong size", 0),
+        ("UPDATE embeddings SET vector = substr(vector, 3)", "embeddings of the wrong size", 1),
+        ("DELETE FROM embeddings", "targets without an embedding", 1),
+        ("UPDATE looks SET content_id = 99", "perceptual hashes of contents that are gone", 0),
+        ("UPDATE photos SET content_id = 99", "photos whose content is gone", 0),
+        ("UPDATE photos SET root_id = 99", "photos whose root is gone", 0),
+    ],
+)
+def test_rows_that_do_not_fit_are_named_removed_and_made_again(
+    photos, library, index, harm, told, encoded
+):
+    index(photos)
+    before = _paths(library)
+    with library.writing() as recorder:
+        recorder.connection.execute("PRAGMA foreign_keys = OFF")
+        recorder.connection.execute(f"{harm} WHERE rowid = 1")
+    assert f"1 {told}" in [problem.what for problem in check(library)]
+    assert f"removed 1 {told}" in repair(library)
+    assert check(library) == []
+    assert index(photos).encoded == encoded
+    assert _paths(library) == before
 
 
 def _damage_byte(path: Path) -> None:

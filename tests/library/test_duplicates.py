@@ -250,6 +250,21 @@ def test_a_photo_replaced_by_one_of_its_size_is_seen(index, search, tmp_path: Pa
     assert (groups, disk.stale) == ([], {os.fsencode(photo)})
 
 
+def test_a_photo_of_another_size_is_seen_though_its_time_was_kept(
+    index, search, tmp_path: Path
+) -> None:
+    photo = _scene(tmp_path / "p" / "one.bmp", 1)
+    copy = tmp_path / "p" / "two.bmp"
+    _same(photo, copy)
+    index(tmp_path / "p")
+    before = copy.stat()
+    with copy.open("ab") as file:
+        file.write(b"more")
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    groups, disk = search()
+    assert (groups, disk.stale) == ([], {os.fsencode(copy)})
+
+
 def test_hard_links_are_one_file(index, search, find: Find, tmp_path: Path) -> None:
     photo = _scene(tmp_path / "p" / "one.png", 1)
     os.link(photo, tmp_path / "p" / "one-again.png")

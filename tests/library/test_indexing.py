@@ -1,5 +1,6 @@
 """Indexing: what is encoded, what is recognised, what is forgotten and what is not."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from lensctl.errors import LibraryBusyError, ModelError, StorageError
 from lensctl.library.catalog import VISIBLE, to_floats
 from lensctl.library.library import Library
+from lensctl.library.recorder import Recorder, signed
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
 from support.image_files import dng, encoded, quarters
@@ -52,6 +54,11 @@ def paths(library, sql="state = 'present'"):
 def states(library):
     with library.reading() as catalog:
         return dict(catalog.connection.execute("SELECT path, state FROM photos"))
+
+
+def sql(library, text, *values):
+    with library.writing() as recorder:
+        return recorder.connection.execute(text, values).fetchall()
 
 
 def test_second_run_encodes_nothing(index, photos, model, opened):
@@ -100,6 +107,71 @@ def test_photo_that_left_and_comes_back_elsewhere_is_not_encoded(index, photos, 
     assert (summary.linked, summary.encoded) == (1, 0)
 
 
+AGES = "UPDATE contents SET orphaned = strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now', ?)"
+
+
+@pytest.mark.parametrize(("days", "left"), [(29, 12), (31, 11)])
+def test_vectors_of_a_vanished_photo_wait_for_thirty_days(index, photos, library, days, left):
+    index(photos)
+    (photos / "a" / "00.png").unlink()
+    index(photos)
+    sql(library, f"{AGES} WHERE orphaned NOT NULL", f"-{days} days")
+    index(photos)
+    for table in ("contents", "embeddings", "targets", "looks"):
+        assert sql(library, f"SELECT count(*) FROM {table}") == [(left,)]
+
+
+@pytest.mark.parametrize("using", [None, ColourModel("other", encoder="e2", lens="l2")])
+def test_a_photo_that_came_back_is_no_orphan(index, photos, library, tmp_path, using):
+    index(photos)
+    (photos / "a" / "00.png").rename(tmp_path / "kept.png")
+    index(photos)
+    shutil.copyfile(tmp_path / "kept.png", photos / "b" / "back.png")
+    index(photos, using=using)
+    sql(library, f"{AGES} WHERE orphaned NOT NULL", "-31 days")
+    summary = index(photos)
+    assert (summary.found, summary.encoded) == (12, 0)
+    assert sql(library, "SELECT count(*) FROM contents WHERE orphaned IS NULL") == [(12,)]
+
+
+def _touch(library, photo):
+    os.utime(photo, ns=(1, 1))
+
+
+def _lengthen(library, photo):
+    """As a tool does that keeps a file's time."""
+    time = photo.stat().st_mtime_ns
+    with photo.open("ab") as file:
+        file.write(b"more")
+    os.utime(photo, ns=(time, time))
+
+
+def _came_from_another_disk(library, photo):
+    row = (photo.stat().st_dev + 1, photo.stat().st_ino)
+    sql(library, "UPDATE photos SET device = ? WHERE inode = ?", *row)
+
+
+@pytest.mark.parametrize("change", [_touch, _lengthen, _came_from_another_disk])
+def test_an_inode_alone_makes_no_moved_photo(index, photos, library, change):
+    """File systems give the inodes of deleted files to new ones."""
+    index(photos)
+    change(library, (photos / "a" / "00.png").rename(photos / "b" / "new.png"))
+    summary = index(photos)
+    assert summary.moved == 0
+    assert summary.encoded + summary.linked == 1
+
+
+def test_a_photo_of_another_size_is_read_again_though_its_time_was_kept(index, photos, library):
+    index(photos)
+    _lengthen(library, photos / "a" / "00.png")
+    assert index(photos).encoded == 1
+
+
+def test_an_inode_may_use_all_of_its_64_bits():
+    kept = [signed(number) for number in (0, 2**63 - 1, 2**63, 2**64 - 1)]
+    assert kept == [0, 2**63 - 1, -(2**63), -1]
+
+
 class BrokenModel(ColourModel):
     """Gives no usable vector of a photo whose first corner is reddest, or of none at all."""
 
@@ -113,6 +185,18 @@ class BrokenModel(ColourModel):
         return embeddings
 
 
+class BrokenLens(BrokenModel):
+    """Its embeddings are usable, its targets are not."""
+
+    def encode_images(self, pixels):
+        return ColourModel.encode_images(self, pixels)
+
+    def make_targets(self, embeddings):
+        targets = super().make_targets(embeddings)
+        targets[embeddings[:, 0] >= self.worst] = np.nan
+        return targets
+
+
 def test_a_model_without_usable_vectors_is_refused_and_hides_no_photo(index, photos, library):
     index(photos)
     before = states(library)
@@ -122,17 +206,20 @@ def test_a_model_without_usable_vectors_is_refused_and_hides_no_photo(index, pho
     assert set(before.values()) == {"present"}
 
 
-def test_a_photo_that_one_model_cannot_take_stays_with_the_others(index, photos, library, model):
+@pytest.mark.parametrize("broken", [BrokenModel, BrokenLens])
+def test_a_photo_that_one_model_cannot_take_stays_with_the_others(
+    index, photos, library, model, broken
+):
     index(photos)
     reddest = sorted(embedding[0] for embedding in _embeddings(library))[-1]
-    summary = index(photos, using=BrokenModel(float(reddest)))
+    summary = index(photos, using=broken(float(reddest)))
     ((path, reason),) = summary.unreadable
     assert "no usable vector" in reason
     assert summary.encoded == 11
     with open_session(library, model) as session:
         found = session.find(session.ask_text("red"), 99)
     assert path in [match.facts.path for match in found]
-    assert len(index(photos, using=BrokenModel(np.inf)).unreadable) == 0
+    assert len(index(photos, using=broken(np.inf)).unreadable) == 0
 
 
 def _embeddings(library):
@@ -173,6 +260,39 @@ def test_root_where_every_photo_vanished_at_once_is_offline(index, photos):
     assert (summary.offline, summary.gone) == (12, 0)
 
 
+def test_a_photo_that_its_disk_fails_to_look_up_is_offline(index, photos, library, monkeypatch):
+    index(photos)
+    failing = os.fsencode(photos / "a" / "00.png")
+    (photos / "a" / "00.png").rename(photos.with_name("out-of-sight.png"))
+    lstat = os.lstat
+
+    def failing_lstat(path, *args, **kwargs):
+        if os.fspath(path) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return lstat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "lstat", failing_lstat)
+    summary = index(photos)
+    assert (summary.offline, summary.gone) == (1, 0)
+    assert states(library)[failing] == "offline"
+
+
+def test_a_run_that_dies_while_it_compares_leaves_all_as_it_was(
+    index, photos, library, monkeypatch
+):
+    index(photos)
+    (photos / "a" / "00.png").unlink()
+    before = states(library)
+
+    def die(recorder, photo_ids):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "delete_photos", die)
+    with pytest.raises(KeyboardInterrupt):
+        index(photos, exclude=("b/",))
+    assert states(library) == before
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_unmounted_disk_inside_a_root_is_offline(index, photos, library):
     mounted = photos / "disk"
@@ -199,6 +319,36 @@ def test_excluded_photo_disappears_and_its_vector_stays(index, photos, library, 
     assert len(paths(library)) == 12
 
 
+def test_excluded_photos_stay_excluded_while_their_disk_is_away(index, photos, library):
+    index(photos)
+    index(photos, exclude=("a/",))
+    photos.rename(photos.with_name("away"))
+    assert index(photos, exclude=("a/",)).offline == 6
+    assert sorted(states(library).values()) == ["excluded"] * 6 + ["offline"] * 6
+
+
+def test_a_root_whose_photos_are_all_excluded_is_not_offline(index, photos, library):
+    index(photos)
+    summary = index(photos, exclude=("*.png",))
+    assert (summary.excluded, summary.offline) == (12, 0)
+    assert set(states(library).values()) == {"excluded"}
+
+
+def test_an_excluded_photo_did_not_move_to_a_hard_link_of_it(index, photos):
+    index(photos)
+    os.link(photos / "a" / "00.png", photos / "b" / "twin.png")
+    summary = index(photos, exclude=("a/",))
+    assert (summary.moved, summary.excluded) == (0, 6)
+
+
+def test_an_excluded_photo_that_changed_is_found_again(index, photos, library):
+    index(photos)
+    index(photos, exclude=("a/",))
+    write_photo(photos / "a" / "00.png", 99)
+    index(photos)
+    assert set(states(library).values()) == {"present"}
+
+
 def test_broken_photo_is_named_and_tried_again_when_its_file_changes(index, photos, library):
     bad = photos / "a" / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff no more")
@@ -210,6 +360,8 @@ def test_broken_photo_is_named_and_tried_again_when_its_file_changes(index, phot
     bad.unlink()
     write_photo(bad, 77)
     assert index(photos).encoded == 1
+    with library.reading() as catalog:
+        assert catalog.errors() == []
 
 
 def test_a_lean_moment_is_no_fault_of_the_photo(index, photos, monkeypatch):
@@ -318,9 +470,22 @@ def test_nested_roots_become_one(index, photos, library):
         assert [path for _, path in catalog.roots()] == [os.fsencode(photos)]
 
 
+def test_a_writer_keeps_references_whole_and_wipes_what_it_deletes(library):
+    names = ("foreign_keys", "journal_mode", "secure_delete", "synchronous")
+    told = {name: sql(library, f"PRAGMA {name}")[0][0] for name in names}
+    fast, normal = 2, 1
+    assert told == {
+        "foreign_keys": 1,
+        "journal_mode": "wal",
+        "secure_delete": fast,
+        "synchronous": normal,
+    }
+
+
 def test_library_folder_is_private(index, photos, library):
     index(photos)
-    assert library.folder.stat().st_mode & 0o077 == 0
+    for path in (library.folder, library.folder / "write.lock"):
+        assert path.stat().st_mode & 0o077 == 0
 
 
 def test_a_path_that_sqlite_cannot_take_is_refused_before_it_is_made(tmp_path):

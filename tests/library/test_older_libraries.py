@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from lensctl.errors import LibraryError
+from lensctl.library.catalog import SCHEMA_VERSION
 from lensctl.library.library import Library
 from lensctl.library.recorder import Recorder
 from support.image_files import encoded, exif_bytes
@@ -33,6 +34,17 @@ def test_a_library_of_an_older_schema_is_brought_up_to_date(photos, library, ind
     library.bring_up_to_date()
     with library.reading() as catalog:
         assert catalog.state_counts()["searchable"] == 12
+
+
+@pytest.mark.parametrize("way", ["reading", "writing"])
+def test_a_library_of_a_newer_schema_is_refused_and_stays_as_it_is(photos, library, index, way):
+    index(photos)
+    with library.writing() as recorder:
+        recorder.connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    before = library.catalog_path.read_bytes()
+    with pytest.raises(LibraryError, match="newer lensctl"), getattr(library, way)():
+        pass
+    assert library.catalog_path.read_bytes() == before
 
 
 def test_an_empty_catalog_is_brought_up_to_date(library):

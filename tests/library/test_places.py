@@ -91,6 +91,30 @@ def test_roots_inside_a_new_one_become_part_of_it(library, index, tmp_path):
     assert sorted(roots) == [os.fsencode(tmp_path / "p"), os.fsencode(tmp_path / "p old")]
 
 
+@pytest.mark.parametrize("name", ["ab", "a0", "a old"])
+def test_a_folder_whose_name_begins_as_a_roots_is_another(photos, library, index, name):
+    (photos / "b").rename(photos / name)
+    beside = os.fsencode(photos / name)
+    index(photos / "a")
+    index(photos / name)
+    with library.writing() as recorder:
+        assert len(recorder.roots()) == 2
+        assert recorder.forget_photos(os.fsencode(photos / "a")) == 6
+        assert [path for _, path in recorder.roots()] == [beside]
+    assert index().found == 6  # a root that was forgotten is not indexed again
+
+
+def test_photos_that_a_moved_folder_lacks_stay_offline(photos, library, index):
+    index(photos)
+    moved = photos.rename(photos.with_name("moved"))
+    index(photos)
+    (moved / "a" / "00.png").unlink()
+    with library.writing() as recorder:
+        recorder.relocate(os.fsencode(photos), os.fsencode(moved))
+    offline = [path for path, state in states(library).items() if state == "offline"]
+    assert offline == [str(moved / "a" / "00.png")]
+
+
 def test_relocated_photos_are_no_longer_offline(photos, library, index):
     index(photos)
     moved = photos.rename(photos.with_name("moved"))

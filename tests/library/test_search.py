@@ -178,6 +178,61 @@ def test_search_files_follow_the_catalog_without_the_indexer(coloured, library, 
     assert "pure-red.png" in names(library, model, text="red", count=2)
 
 
+def test_rows_are_on_the_disk_before_a_header_counts_them(coloured, library, model, monkeypatch):
+    library.drop_search_files()
+    synced, fsync = [], os.fsync
+
+    def note_and_sync(descriptor):
+        fsync(descriptor)
+        with Path(f"/proc/self/fd/{descriptor}").open("rb") as file:
+            header = Header.unpack(file.read(4096))
+            rows = os.fstat(descriptor).st_size - header.file_bytes
+        synced.append((header.rows, rows // header.row_bytes))
+
+    monkeypatch.setattr(os, "fsync", note_and_sync)
+    names(library, model, photo=coloured / "red.png")
+    assert synced == [(0, 15)]
+    names(library, model, text="red")
+    assert synced == [(0, 15)] * 2
+
+
+def test_words_are_compared_with_the_vectors_of_one_model(coloured, library, model, index):
+    class Inverted(ColourModel):
+        def encode_images(self, pixels):
+            return 1.02 - super().encode_images(pixels)
+
+    before = found(library, model, text="red", count=99)
+    index(coloured, using=Inverted("other", encoder="e2", lens="l2"))
+    library.drop_search_files()
+    assert found(library, model, text="red", count=99) == before
+
+
+def test_a_long_session_finds_photos_that_are_indexed_meanwhile(coloured, library, model, index):
+    with open_session(library, model) as session:
+        assert len(session.find(session.ask_text("red"), 99)) == 15
+        write_photo(coloured / "new.png", 100)
+        index(coloured)
+        assert len(session.find(session.ask_text("red"), 99)) == 16
+
+
+def test_of_copies_the_one_in_the_folder_asked_for_is_shown(coloured, library, model, index):
+    shutil.copyfile(coloured / "red.png", coloured / "a" / "red.png")
+    shutil.copyfile(coloured / "red.png", coloured / "b" / "z.png")
+    index(coloured)
+    folder = Filters(folder=os.fsencode(coloured / "b"))
+    assert names(library, model, text="red", count=1) == ["red.png"]
+    assert names(library, model, text="red", count=1, filters=folder) == ["z.png"]
+
+
+def test_of_copies_one_that_can_be_opened_is_shown(photos, library, model, index):
+    plain(photos / "a" / "red.png", (250, 0, 0))
+    shutil.copyfile(photos / "a" / "red.png", photos / "b" / "copy.png")
+    index(photos / "a", photos / "b")
+    (photos / "a").rename(photos / "away")
+    index()
+    assert names(library, model, text="red", count=1) == ["copy.png"]
+
+
 def test_forgotten_photos_leave_no_vector_behind(coloured, library, model):
     with library.writing() as recorder:
         assert recorder.forget_photos(os.fsencode(coloured / "red.png")) == 1
@@ -308,6 +363,7 @@ def documented(photos, index):
         (Filters(camera="érable"), {"lisbon.jpg"}),
         (Filters(near=(Circle(38.7, -9.1, 30),)), {"lisbon.jpg"}),
         (Filters(near=(Circle(40, -9, 200),)), {"lisbon.jpg", "porto.jpg"}),
+        (Filters(near=(Circle(38.7, -9.1, 9), Circle(41, -8, 99))), {"lisbon.jpg", "porto.jpg"}),
         (Filters(formats=parse_format("jpg")), {"lisbon.jpg", "porto.jpg", "nikon.jpg"}),
         (Filters(formats=parse_format("jpg"), after="2024", camera="canon"), set()),
     ],
