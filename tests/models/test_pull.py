@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lensctl.errors import CheckpointError, DownloadError, ModelError, UsageError
+from lensctl.errors import CheckpointError, DownloadError, ModelError, StorageError, UsageError
 from lensctl.models.convert.pull import pull
 from lensctl.models.registry import open_model
 from lensctl.net import Download, download
@@ -190,6 +190,16 @@ def test_a_length_that_is_too_short(server: tuple[str, Behaviour], tmp_path: Pat
     assert _leftovers(tmp_path) == ["weights.pkl.part.json"]
 
 
+def test_what_no_disk_could_hold_is_not_begun(
+    server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
+    url, does = server
+    does.announce = 10**18
+    with pytest.raises(StorageError, match=r"no room for weights\.pkl"):
+        download(_wanted(url, tmp_path, max_bytes=10**19))
+    assert len(does.requests) == 1
+
+
 def test_wrong_bytes(server: tuple[str, Behaviour], tmp_path: Path) -> None:
     url, does = server
     does.body = BODY[:-1] + b"?"
@@ -209,9 +219,12 @@ def test_more_than_allowed(chunked: bool, server: tuple[str, Behaviour], tmp_pat
     assert "1000" in refusal.value.why
 
 
-def test_busy_servers_are_asked_again(server: tuple[str, Behaviour], tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_busy_servers_are_asked_again(
+    status: int, server: tuple[str, Behaviour], tmp_path: Path
+) -> None:
     url, does = server
-    does.status, does.failures = 503, 3
+    does.status, does.failures = status, 2
     assert download(_wanted(url, tmp_path)).read_bytes() == BODY
 
 

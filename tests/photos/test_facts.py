@@ -144,9 +144,30 @@ def test_xmp_of_what_a_photo_shows_or_is_made_of_is_not_the_photo_s(item: str) -
     assert facts == Facts(120, 80, "JPEG", taken="2023-05-05T10:00:00", keywords=("mine",))
 
 
-def test_an_editor_s_rating_is_newer_than_the_camera_s() -> None:
-    data = jpeg(exif=exif_bytes({0x4746: 1}), xmp=xmp("", 'xmp:Rating="5"'))
-    assert facts_of(data).rating == 5
+@pytest.mark.parametrize("stars", [5, 0])
+def test_an_editor_s_rating_is_newer_than_the_camera_s(stars: int) -> None:
+    data = jpeg(exif=exif_bytes({0x4746: 1}), xmp=xmp("", f'xmp:Rating="{stars}"'))
+    assert facts_of(data).rating == stars
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("-2", None), ("-1", -1), ("0", 0), ("5", 5), ("6", None), ("99", None)]
+)
+def test_ratings_are_of_five_stars_or_rejected(written: str, read: int | None) -> None:
+    assert facts_of(jpeg(xmp=xmp("", f'xmp:Rating="{written}"'))).rating == read
+
+
+def test_no_photo_fills_the_library_with_keywords() -> None:
+    words = "".join(f"<rdf:li>word {n}</rdf:li>" for n in range(1200))
+    data = jpeg(xmp=xmp(f"<dc:subject><rdf:Bag>{words}</rdf:Bag></dc:subject>"))
+    assert facts_of(data).keywords == tuple(f"word {n}" for n in range(1000))
+
+
+def test_an_endless_xmp_packet_is_not_parsed() -> None:
+    packet = xmp("<!--" + "x" * (16 << 20) + "-->", 'xmp:Rating="5"')
+    facts = facts_of(encoded(quarters(), "TIFF", tiffinfo={700: packet}))
+    assert facts.rating is None
+    assert "XMP" in facts.problems[0]
 
 
 def test_iptc() -> None:
@@ -262,6 +283,23 @@ def test_which_date_is_believed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("date", "offset_beside_it", "taken"),
+    [(0x9003, 0x9011, 1), (0x9004, 0x9012, 1), (0x0132, 0x9010, 1), (0x9004, 0x9011, 0)],
+)
+def test_an_offset_is_that_of_its_own_date(date: int, offset_beside_it: int, taken: int) -> None:
+    at = {date: "2024:07:01 12:30:05"}
+    tags, shot = (at, {}) if date == 0x0132 else ({}, at)
+    facts = facts_of(jpeg(exif=exif_bytes(tags, shot | {offset_beside_it: "+02:00"})))
+    assert facts.taken == "2024-07-01T12:30:05" + "+02:00" * taken
+
+
+@pytest.mark.parametrize("offset", ["+15:00", "+02:60", "2 hours"])
+def test_an_impossible_offset_is_none(offset: str) -> None:
+    data = jpeg(exif=exif_bytes({}, {0x9003: "2024:07:01 12:30:05", 0x9011: offset}))
+    assert facts_of(data).taken == "2024-07-01T12:30:05"
+
+
+@pytest.mark.parametrize(
     ("make", "model", "name"),
     [
         ("Canon", "Canon EOS R5", "Canon EOS R5"),
@@ -296,6 +334,12 @@ def test_positions_without_seconds_or_minutes(north: Any, west: Any) -> None:
 @pytest.mark.parametrize("latitude", [(), (1.0, 2.0, 3.0, 4.0), "48", b"48"])
 def test_a_position_of_another_shape_is_none(latitude: Any) -> None:
     assert values.degrees(latitude, "N", 90) is None
+
+
+def test_a_side_of_the_world_may_be_spelled_out() -> None:
+    gps = {1: "South", 2: (48.0, 30.0, 0.0), 3: "West", 4: (2.0, 0.0, 0.0)}
+    facts = facts_of(jpeg(exif=exif_bytes({}, {}, gps)))
+    assert (facts.latitude, facts.longitude) == (-48.5, -2.0)
 
 
 def test_an_impossible_position_is_told() -> None:

@@ -48,6 +48,11 @@ def test_other_pictures_are_far_apart() -> None:
     assert 28 < np.mean(distances) < 36
 
 
+def test_brightness_alone_is_no_part_of_the_hash() -> None:
+    """The first bit would tell it."""
+    assert {perceptual_hash(scene(seed)) >> 63 for seed in range(8)} == {0}
+
+
 def test_flat_pictures_have_one_hash() -> None:
     hashes = {perceptual_hash(Image.new("RGB", (90, 60), (v, v, v))) for v in range(0, 256, 5)}
     assert len(hashes) == 1

@@ -1,7 +1,7 @@
 """One reading of a photo gives hash, facts and pixels of the same bytes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -106,15 +106,27 @@ def test_known_content_is_not_decoded(tmp_path: Path) -> None:
     assert (read.facts, read.image) == (None, None)
 
 
+def _grow(photo: Path) -> None:
+    with photo.open("ab") as file:
+        file.write(b"more")
+
+
+def _rewrite(photo: Path) -> None:
+    photo.write_bytes(photo.read_bytes())
+    os.utime(photo, ns=(7, 7))
+
+
+@pytest.mark.parametrize("change", [_grow, _rewrite])
 @pytest.mark.parametrize("known", [False, True])
-def test_a_file_that_changes_meanwhile_is_refused(photo: Path, known: bool) -> None:
-    def grow(content_hash: bytes) -> bool:
-        with photo.open("ab") as file:
-            file.write(b"more")
+def test_a_file_that_changes_meanwhile_is_refused(
+    photo: Path, known: bool, change: Callable[[Path], None]
+) -> None:
+    def changed(content_hash: bytes) -> bool:
+        change(photo)
         return known
 
     with pytest.raises(PhotoError, match="changed while being read"):
-        read_photo(bytes(photo), at_least=64, known=grow)
+        read_photo(bytes(photo), at_least=64, known=changed)
 
 
 def test_half_a_file_that_grows_is_called_changed_not_damaged(photo: Path) -> None:

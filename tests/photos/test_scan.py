@@ -162,6 +162,13 @@ def test_ignore_files_follow_them_too(tmp_path: Path, patterns: list[str], out: 
     assert set(found(tmp_path)) == kept
 
 
+def test_a_long_ignore_file_is_read_to_its_end(tmp_path: Path) -> None:
+    make(tmp_path, "a.gif", "b.jpg")
+    lines = [f"# {number}: {'x' * 70}" for number in range(1000)]
+    (tmp_path / ".lensctlignore").write_text("\n".join([*lines, "*.gif"]))
+    assert found(tmp_path) == ["b.jpg"]
+
+
 def test_the_nearest_voice_decides(tmp_path: Path) -> None:
     make(tmp_path, "a.gif", "x/a.gif", "x/y/a.gif", "thumbs/a.jpg")
     (tmp_path / ".lensctlignore").write_text("*.gif\n")
