@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lensctl.library import watching
 from lensctl.library.watching import FolderWatch, WatchOptions
 from support.command import environment_of, run_in
 from support.photo_files import write_photo
@@ -21,10 +22,15 @@ QUICK = WatchOptions(quiet=0.3, patience=2.0, rescan=0)
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> Iterator[tuple[Path, FolderWatch]]:
+def watched(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, FolderWatch]]:
+    """A folder and its watch, which has the parameter's options, QUICK without one."""
+    monkeypatch.setattr(watching, "TICK_SECONDS", 0.05)
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
-    watch = FolderWatch([os.fsencode(folder)], folder / "library", QUICK, lambda text, path: None)
+    options = getattr(request, "param", QUICK)
+    watch = FolderWatch([os.fsencode(folder)], folder / "library", options, lambda text, path: None)
     assert _told(watch, 10) == [os.fsencode(folder)]  # everything is looked at once
     yield folder, watch
     watch.close()
@@ -52,17 +58,30 @@ def test_what_is_no_photo_is_not_told(watched) -> None:
     assert _told(watch, 1.5) == []
     (folder / "new").mkdir()
     assert _told(watch, 10) == [os.fsencode(folder)]  # it may have come with photos in it
+    (folder / "sub" / ".lensctlignore").write_text("*.png")
+    assert _told(watch, 10) == [os.fsencode(folder)]
 
 
+@pytest.mark.parametrize("watched", [WatchOptions(1.0, patience=1.2, rescan=0)], indirect=True)
 def test_constant_change_is_told_after_a_while(watched) -> None:
+    """Without a second's quiet, of which there is none."""
     folder, watch = watched
-    end = time.monotonic() + 6
+    end = time.monotonic() + 5
 
     def still_changing() -> bool:
-        write_photo(folder / "a.png", int(time.monotonic() * 10))
+        write_photo(folder / "a.png", 1)
         return time.monotonic() > end
 
     assert watch.wait(still_changing) == [os.fsencode(folder)]
+
+
+@pytest.mark.parametrize("watched", [WatchOptions(0.1, patience=2, rescan=0.4)], indirect=True)
+def test_a_share_that_tells_of_no_change_is_looked_through_now_and_then(watched) -> None:
+    folder, watch = watched
+    started = time.monotonic()
+    for _ in range(2):
+        assert _told(watch, 5) == [os.fsencode(folder)]
+    assert time.monotonic() - started > 0.5
 
 
 def test_a_folder_that_vanishes_and_returns_is_heard_again(watched) -> None:
