@@ -110,6 +110,21 @@ def test_circo(tmp_path: Path) -> None:
     assert groups == pytest.approx({"addition": both, "negation": (1 + 2 / 4 + 3 / 7) / 3})
 
 
+def test_circo_answers_that_are_named_twice_count_once(tmp_path: Path) -> None:
+    def repeat(rows: Any) -> None:
+        for row in rows:
+            row["gt_img_ids"] *= 2
+
+    once = score("circo", tmp_path).methods[0].tasks[0]
+    root = make_circo(tmp_path / "again")
+    _spoil(root / "annotations/val.json", repeat)
+    queries = load_benchmark("circo", root).tasks[0].queries
+    assert [len(query.positives) for query in queries] == [3, 1]
+    options = EvalOptions(cache=tmp_path / "again-cache", quiet=True)
+    twice = run_benchmark("circo", root, [MeanColour()], LoadOptions(), options)
+    assert twice.methods[0].tasks[0].values == once.values
+
+
 def test_circo_submission_keeps_the_reference_and_has_no_image_twice(tmp_path: Path) -> None:
     report = score("circo", tmp_path)
     write_results(report, tmp_path / "out")

@@ -84,6 +84,18 @@ def test_voting_over_http(server: VotingServer) -> None:
     assert summary.unvoted == 0
 
 
+def test_a_tie_is_half_a_win_for_each(tmp_path: Path) -> None:
+    made = ballot(tmp_path, count=5)
+    for number, choice in enumerate(("a", "a", "b", "tie")):
+        is_left = made.pairings[number].a_is_left == (choice == "a")
+        cast_vote(made, number, "tie" if choice == "tie" else "left" if is_left else "right")
+    told = summarise(made)
+    assert (told.a, told.b, told.ties, told.identical) == (2, 1, 2, 1)
+    assert told.share == pytest.approx(2 / 3)
+    assert told.score == pytest.approx((2 + 2 / 2) / 5)
+    assert 0 <= told.score_low <= told.score <= told.score_high <= 1
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no photo"])
 def test_a_photo_that_cannot_be_read_is_shown_as_such(
     server: VotingServer, content: bytes | None

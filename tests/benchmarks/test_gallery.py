@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,14 @@ def test_an_image_is_encoded_once_for_a_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(again.targets, axis=1), 1, atol=1e-6)
 
 
-def test_a_new_lens_needs_no_pixels(tmp_path: Path) -> None:
+def test_a_new_lens_needs_no_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, model = some_images(tmp_path / "images", 7), MeanColour()
     GalleryStore(tmp_path / "cache", "b", images, model).encode()
-    object.__setattr__(model.info, "lens_fingerprint", "another-lens")
+    model.info = replace(model.info, lens_fingerprint="another-lens")
+    monkeypatch.setattr(model, "make_targets", lambda embeddings: embeddings[:, ::-1] / 2)
     gallery = GalleryStore(tmp_path / "cache", "b", images, model).encode()
     assert model.encoded == 7
-    assert len(gallery.targets) == 7
+    np.testing.assert_array_equal(gallery.targets, gallery.embeddings[:, ::-1] / 2)
 
 
 def test_another_encoder_or_a_changed_image_is_encoded_anew(tmp_path: Path) -> None:
@@ -60,6 +62,10 @@ def test_another_encoder_or_a_changed_image_is_encoded_anew(tmp_path: Path) -> N
     other = MeanColour("other")
     GalleryStore(tmp_path / "cache", "b", images, other).encode()
     assert other.encoded == 7
+    coarse = MeanColour()
+    coarse.precision = "int8"
+    GalleryStore(tmp_path / "cache", "b", images, coarse).encode()
+    assert coarse.encoded == 7
     paint(images[0].path, "white")
     os.utime(images[0].path, ns=(1, 1))
     changed = MeanColour()
@@ -123,6 +129,24 @@ def test_a_killed_run_goes_on_where_it_stood(
     np.testing.assert_array_equal(gallery.embeddings, whole.embeddings)
     np.testing.assert_array_equal(gallery.targets, whole.targets)
     assert gallery.content_hash == whole.content_hash
+
+
+def test_rows_are_on_the_disk_before_their_state_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = some_images(tmp_path / "images", 3)
+    store = GalleryStore(tmp_path / "cache", "b", images, MeanColour())
+    flushed: list[str] = []
+    flush = np.memmap.flush
+
+    def note_and_flush(array: np.memmap) -> None:
+        flush(array)
+        if array.any():
+            flushed.append(Path(str(array.filename)).stem)
+
+    monkeypatch.setattr(np.memmap, "flush", note_and_flush)
+    store.encode()
+    assert flushed[:3] == ["embeddings", "sha256", "state"]
 
 
 def test_an_interrupted_run_keeps_everything(tmp_path: Path) -> None:

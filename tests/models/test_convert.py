@@ -13,6 +13,8 @@ import torch
 from lensctl.errors import CheckpointError, ModelError, UsageError
 from lensctl.models.convert.convert import Conversion, convert
 from lensctl.models.convert.shapes import Sizes, Tower
+from lensctl.models.interface import Floats
+from lensctl.models.query_side import OnnxQuerySide
 from lensctl.models.registry import list_models, open_model
 from lensctl.models.tokenizer import tokenize
 from lensctl.models.weights import load_module
@@ -48,6 +50,24 @@ def _checkpoint(tmp_path: Path, sizes: Sizes, **options: int) -> tuple[Path, ref
     path = write_checkpoint(tmp_path / "weights.pkl", arrays, **options)
     tree = {name.removeprefix("params/"): a.astype(np.float64) for name, a in arrays.items()}
     return path, tree
+
+
+@pytest.mark.parametrize("part", ["encode_images", "make_queries"])
+@pytest.mark.parametrize("rows", [0.0, np.nan, -1.0], ids=["zero", "not a number", "reversed"])
+def test_one_bad_row_of_several_fails_a_conversion(
+    part: str, rows: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = getattr(OnnxQuerySide, part)
+
+    def spoiled(side: OnnxQuerySide, *given: object) -> Floats:
+        vectors = np.array(made(side, *given))
+        vectors[1] *= rows
+        return vectors
+
+    monkeypatch.setattr(OnnxQuerySide, part, spoiled)
+    path, _ = _checkpoint(tmp_path, SMALL)
+    with pytest.raises(ModelError, match="does not agree"):
+        convert(Conversion(path, name="any"))
 
 
 @pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS.keys())

@@ -42,6 +42,7 @@ def test_an_epoch_shows_everything_once_and_the_next_in_another_order():
     epochs = [[i for s in range(5) for i in order.indices(e * 5 + s)] for e in range(2)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
     assert epochs[0] != epochs[1] and epochs[0] != list(range(40))
+    assert GlobalOrder(examples=40, group=1, batch=8, seed=2).indices(0) != order.indices(0)
 
 
 def stream_batches(shards, count, *, batch=4, workers=0, state=None, rank=0, world=1):

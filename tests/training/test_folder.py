@@ -133,6 +133,11 @@ def test_a_checkpoint_that_fills_the_disk_leaves_nothing_and_names_the_folder(tm
     assert load_checkpoint(path.with_name("step-00000001.pt"))["model"].tolist() == [0.0] * 4
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, synced_and_renamed):
+    save_checkpoint(tmp_path / "step-00000001.pt", {"model": torch.zeros(4)})
+    assert synced_and_renamed == ["synced", "renamed"]
+
+
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
     with pytest.raises(Exception, match="pickle") as caught:
         save_checkpoint(tmp_path / "step-00000001.pt", {"model": lambda: None})

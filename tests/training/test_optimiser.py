@@ -45,10 +45,11 @@ def published_adafactor(parameter, gradients, rate):
 
 @pytest.mark.parametrize("size", [1e-6, 1e-4, 1.0])
 @pytest.mark.parametrize("shape", [(7, 5), (6,)])
-def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size):
+@pytest.mark.parametrize("weights", [1.0, 0.0])
+def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size, weights):
     """Torch's default epsilons fail this for the small gradients of a contrastive loss."""
     rng = np.random.default_rng(0)
-    start = rng.standard_normal(shape).astype(np.float32)
+    start = weights * rng.standard_normal(shape).astype(np.float32)
     gradients = [(rng.standard_normal(shape) * size).astype(np.float32) for _ in range(STEPS)]
     module = nn.Module()
     module.fusion = nn.Parameter(torch.from_numpy(start.copy()))
@@ -59,6 +60,7 @@ def test_adafactor_is_the_published_one_for_gradients_of_any_size(shape, size):
         optimiser.step()
     expected = published_adafactor(start, gradients, 0.01)
     assert np.abs(module.fusion.detach().numpy() - expected).max() < 2e-6
+    assert np.abs(expected).max() > 1e-5  # weights of zero learn, too
 
 
 def test_a_state_of_torchs_adafactor_goes_on():

@@ -259,26 +259,61 @@ def test_more_steps_of_a_falling_rate_are_refused(undisturbed):
 
 
 def test_resume_without_a_checkpoint_starts(tmp_path):
+    """And removes what a kill in the first save left."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / ".step-00000001.pt.part").write_bytes(b"cut short")
     assert train(make_recipe(optimiser={"steps": 2}), tmp_path, resume=True).step == 2
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002.pt"]
 
 
-def poison(monkeypatch, bad_steps):
-    """Make the loss of some steps NaN, gradients included."""
+def not_a_number(value):
+    return value * float("nan")
+
+
+def endless_gradients(value):
+    """A finite loss whose gradients are not."""
+    value = value.clone()
+    value.register_hook(lambda gradient: gradient * float("inf"))
+    return value
+
+
+def poison(monkeypatch, bad_steps, how=not_a_number):
+    """Spoil the loss of some steps."""
     loss = Trainer._loss
 
     def poisoned(self, vectors):
         value = loss(self, vectors)
-        return value * float("nan") if self.progress.step in bad_steps else value
+        return how(value) if self.progress.step in bad_steps else value
 
     monkeypatch.setattr(Trainer, "_loss", poisoned)
 
 
-def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, monkeypatch):
-    poison(monkeypatch, {2, 5})
+def watch_weights(monkeypatch):
+    """Notes of every step whether it changed the weights."""
+    moved, step = [], Trainer._step
+
+    def weights(trainer):
+        return torch.cat([p.detach().flatten().clone() for p in trainer.encoder.parameters()])
+
+    def watched(self, fetched):
+        before = weights(self)
+        record = step(self, fetched)
+        moved.append(not torch.equal(weights(self), before))
+        return record
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    return moved
+
+
+@pytest.mark.parametrize("how", [not_a_number, endless_gradients])
+def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(tmp_path, monkeypatch, how):
+    poison(monkeypatch, {2, 5}, how)
+    moved = watch_weights(monkeypatch)
     train(make_recipe(), tmp_path)
     records = curve(tmp_path)
     assert [r["step"] for r in records if r["loss"] is None] == [3, 6]
     assert records[-1]["bad_losses"] == 2
+    assert moved == [True, True, False, True, True, False, True, True]
     state = load_checkpoint(find_checkpoints(tmp_path / "checkpoints")[8])
     assert all(value.isfinite().all() for value in state["model"].values())
 

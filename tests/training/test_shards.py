@@ -43,10 +43,16 @@ def add_files(path, files):
 
 
 def test_triplets_come_back_as_written(tmp_path):
-    written = [triplet(n, negatives=tuple([jpeg("green")] * (n % 12))) for n in range(25)]
+    negatives = tuple(jpeg((0, 20 * n, 0)) for n in range(12))
+    written = [triplet(n, negatives=negatives[: n % 13]) for n in range(25)]
     writer = write(tmp_path, written, max_count=10)
     assert [p.name for p in writer.shards] == [f"set-{i:06d}.tar" for i in range(3)]
     assert list(read_triplets(tmp_path)) == written
+
+
+def test_a_shard_is_on_the_disk_before_it_has_its_name(tmp_path, synced_and_renamed):
+    write(tmp_path, [triplet(n) for n in range(2)], max_count=1)
+    assert synced_and_renamed == ["synced", "renamed"] * 2
 
 
 def test_shards_close_at_max_bytes_and_numbering_goes_on(tmp_path):

@@ -178,14 +178,24 @@ def test_a_lost_best_checkpoint_is_said_and_the_next_best_exported(
     assert "The exported model is that of step 8." in (tmp_path / "report.html").read_text()
 
 
-def test_another_metric_on_resume_forgets_the_best_by_the_old(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("changed", "metric", "score"),
+    [
+        ({"validation": {"metric": "mrr"}}, "mrr", 0.3),
+        ({"data": {"max_validation": 5}}, "recall@1", 0.4),
+    ],
+)
+def test_another_metric_on_resume_forgets_the_best_by_the_old(
+    tmp_path, monkeypatch, changed, metric, score
+):
+    """Other held-out triplets make another metric of the same name."""
     fake_scores(monkeypatch, [(0.9, 0.1), (0.5, 0.2), (0.4, 0.3)])
     train(make_recipe(), tmp_path)
     assert list(find_checkpoints(tmp_path / "checkpoints")) == [4, 8]
-    train(make_recipe(validation={"metric": "mrr"}), tmp_path, resume=True)
+    train(make_recipe(**changed), tmp_path, resume=True)
     [(step, path)] = find_checkpoints(tmp_path / "checkpoints").items()
     progress = load_checkpoint(path)["progress"]
-    assert step == 8 and progress["scores"] == {8: 0.3} and progress["metric"] == "mrr"
+    assert step == 8 and progress["scores"] == {8: score} and progress["metric"] == metric
 
 
 @pytest.mark.parametrize("says_its_metric", [True, False])
