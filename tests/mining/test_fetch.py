@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,7 @@ class Host:
         self.robots = b"User-agent: *\nDisallow: /private/\n"
         self.robots_status = 200
         self.busy = 1
+        self.retry_after = "0"
         self.elsewhere = ""
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
@@ -42,7 +44,7 @@ class Host:
             return self.robots_status, {"Content-Type": "text/plain"}, self.robots
         if path == "/busy.png" and self.busy:
             self.busy -= 1
-            return 429, {"Retry-After": "0"}, b""
+            return 429, {"Retry-After": self.retry_after}, b""
         if path == "/moved.png":
             return 302, {"Location": "/1.png"}, b""
         if path.startswith("/away/"):
@@ -148,6 +150,27 @@ def test_private_addresses_are_never_asked(host: tuple[Host, str], tmp_path: Pat
     assert state.asked == []
 
 
+def test_a_name_that_changes_its_address_once_it_was_checked_gives_nothing(
+    host: tuple[Host, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address = host
+    port = int(address.rpartition(":")[2])
+    look_up = socket.getaddrinfo
+    asked: list[object] = []
+
+    def rebound(name: str, *arguments: Any, **options: Any) -> Any:
+        if name != "rebound.example":
+            return look_up(name, *arguments, **options)
+        asked.append(name)
+        is_first = len(asked) % 2 == 1
+        return look_up("93.184.216.34" if is_first else "127.0.0.1", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    funnel = run(tmp_path, f"http://rebound.example:{port}", ("1", "2"), allow_private=False)
+    assert len(asked) >= 2
+    assert funnel.rejected["addresses"] == {"private address": 2}
+
+
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:10.0.0.1",
@@ -214,6 +237,28 @@ def test_the_other_host_is_asked_at_its_rate(host: tuple[Host, str], tmp_path: P
     run(tmp_path, address, ("away/1", "away/2"))
     assert time.monotonic() - started >= 4 * 0.3
     assert len(state.asked) == 6
+
+
+@pytest.mark.parametrize(("busy", "wait"), [(0, "0"), (1, "900")])
+@pytest.mark.timeout(30)
+def test_no_host_makes_a_run_wait_for_ever(
+    host: tuple[Host, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: int, wait: str
+) -> None:
+    state, address = host
+    monkeypatch.setattr(fetch, "_LONGEST_DELAY_S", 0.1)
+    state.robots = b"User-agent: *\nCrawl-delay: 900\n"
+    state.busy, state.retry_after = busy, wait
+    assert run(tmp_path, address, ("1", "busy")).left["addresses"] == 2
+
+
+def test_a_busy_host_is_given_the_time_that_it_asks_for(
+    host: tuple[Host, str], tmp_path: Path
+) -> None:
+    state, address = host
+    state.retry_after = "2"
+    started = time.monotonic()
+    assert run(tmp_path, address, ("busy",)).left["addresses"] == 1
+    assert time.monotonic() - started >= 2
 
 
 def test_an_address_that_cannot_be_asked_is_refused_alone(

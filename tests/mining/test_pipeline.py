@@ -5,13 +5,16 @@ import gzip
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from lensctl.cli.commands import app
@@ -19,8 +22,14 @@ from lensctl.cli.mine import STAGES
 from lensctl.errors import DataError, UsageError
 from lensctl_training.data.shards import read_triplets
 from lensctl_training.mining import config as settings
-from lensctl_training.mining import pipeline
-from lensctl_training.mining.config import MineConfig, PageLimits, load_config
+from lensctl_training.mining import pairs, pipeline
+from lensctl_training.mining.config import (
+    GroupLimits,
+    MineConfig,
+    PageLimits,
+    PairLimits,
+    load_config,
+)
 from lensctl_training.mining.engine import InProcess, Processes, open_engine
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
@@ -60,6 +69,77 @@ def test_a_folder_becomes_shards_with_provenance(handbook: Path, tmp_path: Path)
     assert {"before to after", "after to before", "one thing differs", "its controls"} <= relations
     for name in ("funnel.json", "report.html", "datasheet.md"):
         assert (tmp_path / "out" / name).stat().st_size > 200
+
+
+def rows_of(stage: str, out: Path) -> list[dict[str, Any]]:
+    """What a stage left of all parts."""
+    parts = sorted((out / "work" / stage).glob("*/rows.jsonl"))
+    return [json.loads(line) for part in parts for line in part.read_text().splitlines()]
+
+
+def groups_of(folder: Path, limits: GroupLimits) -> tuple[Funnel, list[str]]:
+    """The funnel of the stage *groups* over a folder, and the names of the pictures it keeps."""
+    out, config = folder.with_name("out"), MineConfig(groups=limits)
+    run_pipeline([folder], out, config, InProcess(), "pages")
+    funnel = run_pipeline([folder], out, config, InProcess(), "groups")["groups"]
+    groups = rows_of("groups", out)
+    return funnel, [Path(one["url"]).name for group in groups for one in group["pictures"]]
+
+
+def write_page(folder: Path, name: str, pictures: dict[str, Image.Image]) -> None:
+    folder.mkdir(exist_ok=True)
+    for file, image in pictures.items():
+        image.save(folder / file)
+    shown = "".join(f'<img src="{file}">' for file in pictures)
+    (folder / f"{name}.html").write_text(f"<h1>{name}</h1>{shown}", encoding="utf-8")
+
+
+def test_the_largest_of_near_duplicates_is_kept(tmp_path: Path) -> None:
+    same = picture(1, (600, 480))
+    pictures = {"small.png": same.resize((300, 240)), "large.png": same, "other.png": picture(2)}
+    write_page(tmp_path / "pages", "page", pictures)
+    funnel, kept = groups_of(tmp_path / "pages", GroupLimits())
+    assert kept == ["large.png", "other.png"]
+    assert funnel.rejected["images"] == {"near duplicate on its page": 1}
+
+
+def test_pictures_of_too_few_pixels_or_too_many_are_left_out(tmp_path: Path) -> None:
+    sizes = {"low": (99, 100), "small": (100, 100), "large": (250, 200), "huge": (251, 200)}
+    pictures = {f"{name}.png": picture(n, size) for n, (name, size) in enumerate(sizes.items())}
+    write_page(tmp_path / "pages", "page", pictures)
+    funnel, kept = groups_of(tmp_path / "pages", GroupLimits(max_pixels=50_000))
+    assert kept == ["small.png", "large.png"]
+    assert funnel.rejected["images"]["too small"] == 1
+
+
+def test_a_picture_on_most_pages_of_a_site_is_navigation(tmp_path: Path) -> None:
+    """Six pages: one picture stands on three of them, as many as half, another on four."""
+    for number in range(6):
+        pictures = {f"{number}.png": picture(number), f"{number}-too.png": picture(10 + number)}
+        if number < 3:
+            pictures["series.png"] = picture(50)
+        if number < 4:
+            pictures["menu.png"] = picture(60)
+        write_page(tmp_path / "pages", f"page{number}", pictures)
+    limits = GroupLimits(max_page_share=0.5, max_pages=1)
+    funnel, kept = groups_of(tmp_path / "pages", limits)
+    assert kept.count("series.png") == 3
+    assert funnel.rejected["images"] == {"repeats across the site": 4}
+
+
+@pytest.mark.usefixtures("stub")
+def test_no_image_and_no_label_has_more_than_its_share(
+    handbook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "_BALANCE_FROM", 10)
+    limits = PairLimits(per_image=1, label_share=0.06)
+    funnel = run([handbook], tmp_path / "out", MineConfig(pairs=limits))["pairs"]
+    targets = [row["target"] for row in rows_of("pairs", tmp_path / "out")]
+    images = Counter(target["sha256"] for target in targets)
+    labels = Counter(target["label"] for target in targets)
+    assert max(images.values()) == 1
+    assert max(labels.values()) == 2 == int(0.06 * (len(targets) + 2))
+    assert funnel.rejected["pairs"]["label has enough pairs"] == 2
 
 
 @pytest.mark.usefixtures("stub")

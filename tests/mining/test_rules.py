@@ -101,9 +101,10 @@ def test_a_file_called_an_example_is_no_dialog() -> None:
 
 
 def test_what_another_caption_denies_is_not_taken_away() -> None:
-    texts = [{"caption": f"The module is{word} loaded"} for word in (" not", "")]
-    relation = find_relation(paired(*texts))
-    assert relation is None or "taken away" not in relation.name
+    texts = [{"caption": f"The module is{word} loaded"} for word in (" not", " now", "")]
+    denied, now, plain = texts
+    assert find_relation(paired(now, plain)) == Relation("one thing is taken away", {"q": "now"})
+    assert "taken away" not in find_relation(paired(denied, plain)).name
 
 
 def test_a_picture_unlike_the_original_is_no_edit_of_it() -> None:
@@ -186,6 +187,7 @@ def test_differences() -> None:
         ("this", "instruction too short"),
         ("this " * 40, "instruction too long"),
         ("this with <b>bold</b> letters", "instruction is not plain language"),
+        ("make this one 12 34 56 78 90 12 34 56", "instruction is not plain language"),
         ("the same door, seen from inside", ""),
         ("what is behind it?", ""),
     ],

@@ -12,7 +12,8 @@ from lensctl_training.mining.config import MineConfig, WriteSettings
 from lensctl_training.mining.engine import InProcess
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
-from lensctl_training.mining.splits import val_sites
+from lensctl_training.mining.records import Instructed, Mention, Pair, Picture
+from lensctl_training.mining.splits import divide, val_sites
 from lensctl_training.mining.urls import stable_fraction
 from mining.conftest import make_handbook
 
@@ -37,7 +38,7 @@ def test_the_share_leaves_a_site_to_train_on() -> None:
     assert val_sites([LOW, "handbook.invalid"], WriteSettings()) == {LOW}
     names = [f"site{n}.example" for n in range(50)]
     most = max(names, key=lambda name: stable_fraction(f"val {name}"))
-    assert val_sites(names, WriteSettings(val_share=0.99)) == {*names} - {most}
+    assert val_sites(names, WriteSettings(val_share=0.9999999)) == {*names} - {most}
     assert val_sites([LOW], WriteSettings(val_sites=(LOW,))) == {LOW}
 
 
@@ -87,6 +88,44 @@ def test_val_shares_no_site_with_train(tmp_path: Path) -> None:
     assert sites(tmp_path / "out" / "val") == {"copy2.invalid"}
     assert sites(tmp_path / "out") == {"copy0.invalid", "copy1.invalid", "copy3.invalid"}
     assert funnel.rejected == {}
+
+
+def shown(site: str, *pictures: tuple[str, int]) -> Instructed:
+    """A triplet of two pictures, given by SHA-256 and perceptual hash."""
+    query, target = (
+        Picture(Mention((sha256,), 0), sha256, sha256, 9, 9, 0.5, 1.0, 1.0, perceptual_hash=looks)
+        for sha256, looks in pictures
+    )
+    pair = Pair("k", f"http://{site}/", site, "", "en", query, target)
+    return Instructed(pair, "make it darker", "rule-based", "1")
+
+
+VAL_LOOKS, OTHER_LOOKS = 0xFFFF, 0xFFFFFFFF << 32
+
+
+@pytest.mark.parametrize(
+    ("sha256", "looks", "may_train"),
+    [
+        ("val query", OTHER_LOOKS, False),
+        ("val target", OTHER_LOOKS, False),
+        ("new", VAL_LOOKS ^ 0b1111, False),
+        ("new", VAL_LOOKS ^ 0b11111, True),
+        ("new", 0b1, True),  # near to 0, which says that an image has no hash
+        ("new", 0, True),
+    ],
+)
+@pytest.mark.parametrize("role", ["query", "target"])
+def test_neither_image_of_a_triplet_is_one_of_val_or_near_one(
+    sha256: str, looks: int, may_train: bool, role: str
+) -> None:
+    images = [(sha256, looks), ("its own", OTHER_LOOKS)]
+    rows = [
+        shown("val.example", ("val query", VAL_LOOKS), ("val target", 0)),
+        shown("other.example", *(images if role == "query" else images[::-1])),
+    ]
+    config = MineConfig(write=WriteSettings(val_share=0.0, val_sites=("val.example",)))
+    expected = [(0, "val"), (1, "train")] if may_train else [(0, "val")]
+    assert divide(rows, config, Funnel()) == expected
 
 
 @pytest.mark.usefixtures("stub")
