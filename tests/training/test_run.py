@@ -402,4 +402,5 @@ def test_a_damaged_checkpoint_is_refused_by_name(undisturbed, tmp_path):
 def test_early_stopping_waits_for_patience():
     progress = Progress(scores={10: 0.2, 20: 0.5, 30: 0.4, 40: 0.5})
     assert progress.best_steps(2) == [20, 40]
+    assert progress.best_steps(1) == [20]
     assert progress.is_stale(2) and not progress.is_stale(3) and not progress.is_stale(0)
