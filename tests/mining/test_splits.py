@@ -12,8 +12,9 @@ from lensctl_training.mining.config import MineConfig, WriteSettings
 from lensctl_training.mining.engine import InProcess
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.pipeline import run_pipeline
-from lensctl_training.mining.records import Instructed, Mention, Pair, Picture
-from lensctl_training.mining.splits import divide, val_sites
+from lensctl_training.mining.records import Instructed, Mention, Pair, Picture, write_rows
+from lensctl_training.mining.row_index import RowIndex
+from lensctl_training.mining.splits import LEFT_OUT, TRAIN, VAL, divide, val_sites
 from lensctl_training.mining.urls import stable_fraction
 from mining.conftest import make_handbook
 
@@ -116,7 +117,7 @@ VAL_LOOKS, OTHER_LOOKS = 0xFFFF, 0xFFFFFFFF << 32
 )
 @pytest.mark.parametrize("role", ["query", "target"])
 def test_neither_image_of_a_triplet_is_one_of_val_or_near_one(
-    sha256: str, looks: int, may_train: bool, role: str
+    tmp_path: Path, sha256: str, looks: int, may_train: bool, role: str
 ) -> None:
     images = [(sha256, looks), ("its own", OTHER_LOOKS)]
     rows = [
@@ -124,8 +125,9 @@ def test_neither_image_of_a_triplet_is_one_of_val_or_near_one(
         shown("other.example", *(images if role == "query" else images[::-1])),
     ]
     config = MineConfig(write=WriteSettings(val_share=0.0, val_sites=("val.example",)))
-    expected = [(0, "val"), (1, "train")] if may_train else [(0, "val")]
-    assert divide(rows, config, Funnel()) == expected
+    write_rows(tmp_path / "rows.jsonl", rows)
+    splits = divide(RowIndex([tmp_path / "rows.jsonl"]), config, Funnel())
+    assert splits.tolist() == [VAL, TRAIN if may_train else LEFT_OUT]
 
 
 @pytest.mark.usefixtures("stub")
