@@ -1,7 +1,6 @@
 """`check --repair` on libraries that disks, kills and other processes have damaged."""
 
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from lensctl.library import check as check_module
 from lensctl.library import vectors
 from lensctl.library.check import check, repair
 from lensctl.library.session import open_session
+from support.full_disk import no_file_above
 
 
 def _damage(path: Path) -> None:
@@ -185,12 +185,11 @@ def _killed_while_copying(library) -> None:
 
 
 def _without_room(library) -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
-    try:
-        repair(library)
-    except (StorageError, LibraryError):
-        os._exit(3)
+    with no_file_above(150_000):
+        try:
+            repair(library)
+        except (StorageError, LibraryError):
+            os._exit(3)
 
 
 @pytest.mark.parametrize(

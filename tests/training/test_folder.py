@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
 from lensctl_training.log import read_log
 from lensctl_training.train import train
+from support.full_disk import no_file_above
 from support.training_runs import make_jpeg, make_recipe, make_triplets, write_jsonl, write_shards
 
 TINY = [
@@ -63,17 +62,6 @@ def processes_that_name(out: Path) -> list[int]:
         if entry.name.isdigit() and os.fsencode(out) in arguments:
             found.append(int(entry.name))
     return found
-
-
-@contextmanager
-def no_file_larger_than(size: int):
-    """A disk that is full after so many bytes of a file, for this process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_second_run_into_the_same_folder_is_refused_and_harms_nothing(tmp_path):
@@ -125,7 +113,7 @@ def test_several_processes_tell_an_error_once(tmp_path, wrong, number):
 def test_a_checkpoint_that_fills_the_disk_leaves_nothing_and_names_the_folder(tmp_path):
     path = tmp_path / "checkpoints" / "step-00000002.pt"
     save_checkpoint(path.with_name("step-00000001.pt"), {"model": torch.zeros(4)})
-    with no_file_larger_than(2**20), pytest.raises(StorageError) as caught:
+    with no_file_above(2**20), pytest.raises(StorageError) as caught:
         save_checkpoint(path, {"model": torch.zeros(10**6)})
     assert str(path.parent) in caught.value.what and "File too large" in caught.value.why
     assert "--resume" in caught.value.next_step
@@ -149,7 +137,7 @@ def test_shards_that_fill_the_disk_leave_none_half_written(tmp_path, number):
     """The few fail as the shard is closed, the many while it is written."""
     image = make_jpeg((1, 2, 3)) + bytes(5000)
     with (
-        no_file_larger_than(2**15),
+        no_file_above(2**15),
         pytest.raises(StorageError, match="cannot write shards into") as caught,
         ShardWriter(tmp_path / "set", max_count=1000) as writer,
     ):
