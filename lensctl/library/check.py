@@ -149,19 +149,31 @@ def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: st
     """From both ends towards the damage in the middle."""
     saved = 0
     for order in ("ASC", "DESC"):
-        for row in _readable_rows(source, table, order):
-            marks = ", ".join("?" * len(row))
-            saved += target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row).rowcount
+        try:
+            for row in _rows(source, table, order):
+                marks = ", ".join("?" * len(row))
+                saved += target.execute(
+                    f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row
+                ).rowcount
+        except _UnreadableRowError:
+            continue
+        break
     return saved
 
 
-def _readable_rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
-    """Up to the first that cannot be read."""
+class _UnreadableRowError(Exception):
+    """The source is damaged here; errors of the target are others."""
+
+
+def _rows(source: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table from one end, up to the first that cannot be read."""
     key = "key" if table == "facts_of_library" else "rowid"
-    with contextlib.suppress(sqlite3.DatabaseError):
+    try:
         rows = source.execute(f"SELECT * FROM {table} ORDER BY {key} {order}")
         while (row := rows.fetchone()) is not None:
             yield row
+    except sqlite3.DatabaseError as error:
+        raise _UnreadableRowError from error
 
 
 _TABLES = (
