@@ -179,7 +179,10 @@ def pull(
 
 @models.command()
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A model's name.")]) -> None:
-    """Delete a model from this machine. Libraries made with it keep their vectors."""
+    """Delete a model from this machine.
+
+    Libraries made with it keep their vectors, until lensctl forget --model NAME.
+    """
     from lensctl.models.folder import remove_folder
     from lensctl.models.home import model_path
     from lensctl.models.registry import EMBEDDED

@@ -53,6 +53,7 @@ def _facts(place: "Library") -> dict[str, Any]:
             "bytes": sum(one.stat().st_size for one in place.folder.rglob("*") if one.is_file()),
             "model": model,
             "models": catalog.models(),
+            "superseded": [name for name in catalog.models() if catalog.versions(name)[1:]],
             "photos": states,
             "roots": [
                 {"path": show_path(path), "photos": number, "offline": offline, "indexed": when}
@@ -79,5 +80,8 @@ def _print(facts: dict[str, Any]) -> None:
         offline = f", {root['offline']:,} offline" if root["offline"] else ""
         when = f", last indexed {root['indexed']} UTC" if root["indexed"] else ""
         print(f"folder    {root['path']}: {count(root['photos'], 'photo')}{offline}{when}")
+    if facts["superseded"]:
+        names = ", ".join(facts["superseded"])
+        print(f"vectors of earlier versions of {names} are dropped by: lensctl forget --superseded")
     if facts["errors"]:
         print("unreadable photos are listed by: lensctl status --errors")

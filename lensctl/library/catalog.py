@@ -133,6 +133,14 @@ class Catalog:
         rows = self.connection.execute("SELECT model FROM lenses ORDER BY id")
         return list(dict.fromkeys(row[0] for row in rows))
 
+    def versions(self, model: str) -> list[tuple[int, str]]:
+        """(lens id, fingerprint) of every version of a model with vectors here, newest first."""
+        return list(
+            self.connection.execute(
+                "SELECT id, fingerprint FROM lenses WHERE model = ? ORDER BY id DESC", (model,)
+            )
+        )
+
     def roots(self) -> list[tuple[int, bytes]]:
         """(id, path) of every folder that was indexed."""
         return list(self.connection.execute("SELECT id, path FROM roots ORDER BY path"))

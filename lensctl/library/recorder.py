@@ -216,6 +216,30 @@ class Recorder(Catalog):
             self.delete_contents(_UNPLACED)
         return cursor.rowcount
 
+    def forget_lenses(self, lens_ids: Iterable[int]) -> int:
+        """Remove lenses with their targets; returns how many targets.
+
+        Embeddings go with the last lens over their encoder.
+        """
+        removed = 0
+        with self.transaction():
+            for lens_id in lens_ids:
+                cursor = self.connection.execute(
+                    "DELETE FROM targets WHERE lens_id = ?", (lens_id,)
+                )
+                removed += cursor.rowcount
+                self.connection.execute("DELETE FROM lenses WHERE id = ?", (lens_id,))
+            unused = "SELECT id FROM encoders WHERE id NOT IN (SELECT encoder_id FROM lenses)"
+            self.connection.execute(f"DELETE FROM embeddings WHERE encoder_id IN ({unused})")
+            self.connection.execute(f"DELETE FROM encoders WHERE id IN ({unused})")
+            self.set_fact("epoch", str(self.epoch + 1))
+        return removed
+
+    def shrink(self) -> None:
+        """Give the room of what was removed back to the disk; needs that of what is left."""
+        self.connection.execute("VACUUM")
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def mark_orphans(self) -> None:
         """Start the wait of contents that lie nowhere now; delete those that waited long enough."""
         now = datetime.datetime.now(datetime.UTC)

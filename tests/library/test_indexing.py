@@ -1,10 +1,12 @@
 """Indexing: what is encoded, what is recognised, what is forgotten and what is not."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from lensctl.library.library import Library
 from lensctl.library.recorder import Recorder, signed
 from lensctl.library.session import open_session
 from support.colour_model import ColourModel
+from support.command import run_in
 from support.image_files import dng, encoded, quarters
 from support.photo_files import write_photo
 
@@ -506,3 +509,54 @@ def test_odd_names(index, photos, library):
         shutil.copyfile(write_photo(photos / "a" / "x.png", hash(name) % 1000), target)
     assert index(photos).found == 16
     assert len(paths(library)) == 16
+
+
+def test_vectors_are_forgotten_by_model_or_as_earlier_versions(photos, library, index, tmp_path):
+    """Three versions of one model, two of them over one encoder, and another model."""
+    first, second = ColourModel(encoder="e1", lens="l1"), ColourModel(encoder="e1", lens="l2")
+    third, other = ColourModel(encoder="e3", lens="l3"), ColourModel("other", "e9", "l9")
+    for model in (first, second, third, other, third):
+        index(photos, using=model)
+    run = partial(run_in, tmp_path)
+    assert json.loads(run("status", "--json").stdout)["superseded"] == ["colour"]
+    assert "lensctl forget --superseded" in run("status").stdout
+
+    done = run("forget", "--superseded")
+    assert (done.returncode, done.stdout) == (0, "vectors of 24 photos forgotten\n")
+    assert vectors_kept(library) == {"l3": (12, 12), "l9": (12, 12)}
+    done = run("forget", "--superseded")
+    assert (done.returncode, "no model has vectors of an earlier" in done.stderr) == (1, True)
+
+    done = run("forget", "--model", "colour")
+    assert (done.returncode, "is the model that this library" in done.stderr) == (2, True)
+    done = run("forget", "--model", "colour", str(photos))
+    assert (done.returncode, "two things at once" in done.stderr) == (2, True)
+    done = run("forget", "--model", "unheard-of")
+    assert (done.returncode, "those of: colour, other" in done.stderr) == (2, True)
+    with library.writing() as recorder:
+        large = "UPDATE targets SET vector = zeroblob(50000) WHERE lens_id = ?"
+        recorder.connection.execute(large, recorder.versions("other")[0][:1])
+    before = library.catalog_path.stat().st_size
+    done = run("forget", "--model", "other")
+    assert (done.returncode, done.stdout) == (0, "vectors of 12 photos forgotten\n")
+    assert vectors_kept(library) == {"l3": (12, 12)}
+    assert library.catalog_path.stat().st_size < before - 500_000
+    assert run("check").returncode == 0
+
+    with open_session(library, third) as session:
+        assert len(session.find(session.ask_text("red"), 12)) == 12
+    assert index(photos, using=other).encoded == 12
+    assert index(photos, using=third).encoded == 0
+
+
+def vectors_kept(library: Library) -> dict[str, tuple[int, int]]:
+    """(targets, embeddings) by the fingerprint of a lens."""
+    with library.reading() as catalog:
+        return {
+            fingerprint: (targets, embeddings)
+            for fingerprint, targets, embeddings in catalog.connection.execute(
+                "SELECT fingerprint, (SELECT count(*) FROM targets WHERE lens_id = lenses.id),"
+                " (SELECT count(*) FROM embeddings WHERE encoder_id = lenses.encoder_id)"
+                " FROM lenses"
+            )
+        }
