@@ -78,28 +78,50 @@ def test_no_batch_of_a_stream_holds_a_triplet_twice(tmp_path, workers):
         assert first + rest == whole
 
 
-def test_what_earlier_epochs_read_is_not_read_again(tmp_path, monkeypatch):
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the shards that are opened, in order."""
+    names = []
+
+    def noted(path, problems):
+        names.append(path.name)
+        return read_shard(path, problems)
+
+    monkeypatch.setattr(stream, "read_shard", noted)
+    return names
+
+
+@pytest.mark.parametrize("world", [1, 2])  # two processes share the last of the 21 shards
+@pytest.mark.parametrize("done", [4, 15, 59])  # in epochs 0, 0 or 1, 2 or 5
+def test_going_on_opens_no_shard_that_is_not_needed(tmp_path, opened, done, world):
+    """The begun shard and those with triplets in the buffer of 8, of 21 or 11 in an epoch."""
+    shards = write_shards(tmp_path, number=82, per_shard=4)
+    whole, after, _ = stream_batches(shards, done + 6, world=world)
+    _, state, _ = stream_batches(shards, done, world=world)
+    rest, again, _ = stream_batches(shards, 6, state=json.loads(json.dumps(state)), world=world)
+    assert rest == whole[done:] and again == after
+    opened.clear()
+    stream_batches(shards, 1, state=state, world=world)
+    assert 1 <= len(opened) <= 8, opened
+
+
+def test_going_on_from_an_earlier_version_reads_the_epoch_or_is_refused(tmp_path):
     shards = write_shards(tmp_path, number=40, per_shard=8)
-    whole, _, _ = stream_batches(shards, 34, batch=8)
-    first, state, _ = stream_batches(shards, 32, batch=8)  # six epochs and a bit
-    opened = []
-
-    def counted(shard, problems):
-        opened.append(shard)
-        return read_shard(shard, problems)
-
-    monkeypatch.setattr(stream, "read_shard", counted)
-    rest, _, _ = stream_batches(shards, 2, batch=8, state=state)
-    assert first + rest == whole
-    assert len(opened) <= 2 * len(shards)
-    before, opened[:] = state["positions"], []
-    earlier = {"positions": [sum_of(before[0], 40)], "turn": 0}  # as versions without epochs had it
-    assert stream_batches(shards, 2, batch=8, state=earlier)[0] == rest
+    whole, _, _ = stream_batches(shards, 19)
+    [(epoch, taken, _)] = stream_batches(shards, 16)[1]["positions"]
+    assert epoch == 1
+    assert stream_batches(shards, 3, state={"positions": [(1, taken)], "turn": 0})[0] == whole[16:]
+    with pytest.raises(DataError, match="of an earlier version"):
+        stream_batches(shards, 3, state={"positions": [64], "turn": 0})
 
 
-def sum_of(position, triplets):
-    epoch, number = position
-    return epoch * triplets + number
+def test_a_triplet_that_is_gone_when_a_run_goes_on_is_a_bad_example(tmp_path):
+    [shard] = write_shards(tmp_path, number=3)
+    unread = stream.Unread()
+    places = [unread.put(stream.Place(shard, number)) for number in (0, 2, 3)]
+    assert [unread.take(place).key for place in places[:2]] == ["k0000", "k0002"]
+    with pytest.raises(BadExampleError, match=r"shard: set-000000\.tar, number 3"):
+        unread.take(places[2])
 
 
 @pytest.mark.parametrize("per_shard", [2, 7, 100])

@@ -108,9 +108,18 @@ class Batch(NamedTuple):
         ]
 
 
-Position = tuple[int, int]
-"""An epoch, counted from 0, and how many triplets of it a worker has taken."""
-START: Position = (0, 0)
+class Position(NamedTuple):
+    """Where a reader of shards stands after a batch.
+
+    Args:
+        epoch: counted from 0.
+        taken: triplets of this epoch that it has taken from the shuffle buffer.
+        sizes: usable triplets in each shard of this epoch that it has read to the end, in order.
+    """
+
+    epoch: int = 0
+    taken: int = 0
+    sizes: tuple[int, ...] = ()
 
 
 class Fetched(NamedTuple):
@@ -119,14 +128,14 @@ class Fetched(NamedTuple):
     Args:
         batch: of this process; None where the data set is given up, for `problems`.
         fingerprint: of its contents: equal batches have equal ones.
-        position: where the worker that made it stands in its stream; START for map-style data.
         problems: (reason, where) of every example that was passed over.
+        position: where the worker that made it stands in its stream; of no use for map-style data.
     """
 
     batch: Batch | None
     fingerprint: str
-    position: Position
     problems: list[tuple[str, str]]
+    position: Position = Position()
 
 
 def collate(examples: Sequence[Example], context_length: int) -> Batch:

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from lensctl.errors import DataError
 from lensctl_training.data.batches import (
-    START,
     TOO_FEW,
     BadExampleError,
     Examples,
@@ -53,9 +52,9 @@ class _Fetch(Dataset[Fetched]):
         try:
             loaded = load_usable(self.examples, wanted, problems)
         except BadExampleError:
-            return Fetched(None, "", START, problems)
+            return Fetched(None, "", problems)
         batch = collate(loaded, self.context_length)
-        return Fetched(batch, fingerprint(batch), START, problems)
+        return Fetched(batch, fingerprint(batch), problems)
 
 
 @dataclass
@@ -101,11 +100,11 @@ class StreamSource:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        self.positions: list[Position | int] = [START] * max(1, self.workers)
+        self.positions = [Position()] * max(1, self.workers)
         self.turn = 0
 
     def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
-        """See Source. Raises DataError where the state is of more workers."""
+        """See Source. Raises DataError where the state is of more workers, or of an old version."""
         if state is None:
             first, rest = self._first_round()
         else:
@@ -115,7 +114,14 @@ class StreamSource:
                     why=f"{len(state['positions'])} then, {len(self.positions)} now",
                     next_step="resume with the same data.workers",
                 )
-            self.positions, self.turn = list(state["positions"]), int(state["turn"])
+            if any(isinstance(plain, int) for plain in state["positions"]):
+                raise DataError(
+                    "the data position in the checkpoint is of an earlier version",
+                    why="it is counted over all epochs, and nothing says where the last one began",
+                    next_step="start the run anew, into another --out",
+                )
+            self.positions = [Position(*plain) for plain in state["positions"]]
+            self.turn = int(state["turn"])
             first, rest = [], self._read()
         for fetched in chain(first, rest):
             self.positions[self.turn] = fetched.position
@@ -144,7 +150,7 @@ class StreamSource:
 
     def state(self) -> dict[str, Any]:
         """See Source."""
-        return {"positions": list(self.positions), "turn": self.turn}
+        return {"positions": [tuple(position) for position in self.positions], "turn": self.turn}
 
 
 def _usable(fetched: Fetched) -> Fetched:

@@ -2,10 +2,13 @@
 
 import io
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,7 +18,6 @@ from webdataset.filters import shuffle
 from lensctl.models.interface import Floats
 from lensctl.models.preprocessing import Preprocessing
 from lensctl_training.data.batches import (
-    START,
     TOO_FEW,
     BadExampleError,
     Example,
@@ -35,6 +37,79 @@ MOST_FRUITLESS = 20
 """Epochs in a row in which the shards that fell to a worker filled no batch, likewise."""
 
 
+class Place(NamedTuple):
+    """A triplet that has not been read: a shard, and its number among the usable ones in it."""
+
+    shard: Path
+    number: int
+
+
+class Unread:
+    """The triplets in a shuffle buffer of which only the places are known; others pass through.
+
+    A shard is read when the first of them is needed, once, and those that are still in the buffer
+    are kept: no more than an undisturbed run has there.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: defaultdict[Path, set[int]] = defaultdict(set)
+        self._read: dict[Place, Triplet] = {}
+
+    def put(self, item: Triplet | Place) -> Triplet | Place:
+        """One that goes into the buffer."""
+        if isinstance(item, Place):
+            self._numbers[item.shard].add(item.number)
+        return item
+
+    def drop(self, item: Triplet | Place) -> None:
+        """One that comes out of the buffer, and was used before the run was left."""
+        if isinstance(item, Place):
+            self._numbers[item.shard].discard(item.number)
+
+    def take(self, item: Triplet | Place) -> Triplet:
+        """One that comes out of the buffer. Raises BadExampleError where its shard lacks it."""
+        if not isinstance(item, Place):
+            return item
+        if wanted := self._numbers.pop(item.shard, None):
+            for number, triplet in enumerate(read_shard(item.shard, Problems())):
+                if number in wanted:
+                    self._read[Place(item.shard, number)] = triplet
+        if item not in self._read:
+            where = f"{item.shard.name}, number {item.number}"
+            raise BadExampleError("triplet that is no longer in its shard", where)
+        return self._read.pop(item)
+
+
+@dataclass
+class Reader:
+    """One of the `workers` of a process, and where it stands.
+
+    Args:
+        number: of it, from 0.
+        workers: of this process.
+        epoch: see Position, as of the next two.
+        taken: likewise.
+        sizes: likewise.
+        problems: (reason, where) that it has met and no batch has told.
+    """
+
+    number: int
+    workers: int
+    epoch: int
+    taken: int
+    sizes: list[int]
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def position(self) -> Position:
+        """To go on from."""
+        return Position(self.epoch, self.taken, tuple(self.sizes))
+
+    def begin_next_epoch(self) -> None:
+        """Stand at the beginning of the next epoch."""
+        self.epoch, self.taken, self.sizes = self.epoch + 1, 0, []
+
+
 class ShardStream(IterableDataset[Fetched]):
     """Batches of one training process from shards, decoded by DataLoader workers.
 
@@ -44,9 +119,11 @@ class ShardStream(IterableDataset[Fetched]):
     workers of a process divide its shards anew; where there are fewer than workers, each takes
     every n-th triplet. The order depends on the seed, the epoch and the reader alone. The triplets
     that fill no batch at the end of a worker's epoch wait for another one, so that no batch holds
-    one twice. The position of a worker is its epoch and the number of triplets that it has taken
-    in it; to go on it reads as many again, without decoding them. What it read in earlier epochs
-    has no part in the order of this one, and is not read again.
+    one twice.
+
+    To go on from a position, its epoch is shuffled again on the places of triplets alone, as the
+    sizes of the shards that were read to the end are known. Read again are the shard that was begun
+    and those with triplets in the shuffle buffer, and nothing of earlier epochs.
 
     Args:
         shards: the same list in every process.
@@ -58,8 +135,7 @@ class ShardStream(IterableDataset[Fetched]):
         negatives: hard negatives per triplet.
         rank: of this process.
         world: number of processes.
-        positions: of every worker, to go on from; empty: from the start. A number alone is of an
-            earlier version: triplets taken since the first epoch.
+        positions: of every worker, to go on from; empty: from the start.
         first_worker: the worker whose turn it is, so that batches come in the same order.
     """
 
@@ -75,7 +151,7 @@ class ShardStream(IterableDataset[Fetched]):
         negatives: int = 0,
         rank: int = 0,
         world: int = 1,
-        positions: Sequence[Position | int] = (),
+        positions: Sequence[Position] = (),
         first_worker: int = 0,
     ) -> None:
         self.shards = list(shards)
@@ -93,77 +169,75 @@ class ShardStream(IterableDataset[Fetched]):
         info = get_worker_info()
         workers = info.num_workers if info else 1
         worker = ((info.id if info else 0) + self.first_worker) % workers
-        position = self.positions[worker] if self.positions else START
-        first, taken = (0, position) if isinstance(position, int) else position
-        return self._batches(worker, workers, first, taken)
+        epoch, taken, sizes = self.positions[worker] if self.positions else Position()
+        return self._batches(Reader(worker, workers, epoch, taken, list(sizes)))
 
-    def _batches(self, worker: int, workers: int, first: int, taken: int) -> Iterator[Fetched]:
+    def _batches(self, reader: Reader) -> Iterator[Fetched]:
         """Batches for ever; one without a batch where a whole epoch could not fill any."""
-        problems: list[tuple[str, str]] = []
+        problems = reader.problems
         examples: list[Example] = []
         fruitless = 0
         # With whole shards a worker may get the short one this time and a long one the next.
-        most_fruitless = MOST_FRUITLESS if 1 < workers <= len(self._own_shards()) else 1
-        for epoch in count(first):
-            made, number = False, 0
-            for triplet in self._shuffled(epoch, worker, workers, problems):
-                number += 1
-                if taken > 0:
-                    taken -= 1
-                    # Positions are taken after a batch, so this epoch has had one, and what was
-                    # met until then has been told.
-                    made = True
-                    problems.clear()
-                    continue
+        most_fruitless = MOST_FRUITLESS if 1 < reader.workers <= len(self._own_shards()) else 1
+        while True:
+            # Positions are taken after a batch: an epoch that was begun has had one.
+            made = reader.taken > 0
+            for triplet in self._shuffled(reader):
                 try:
                     examples.append(decode_triplet(triplet, self.preprocessing, self.negatives))
                 except BadExampleError as bad:
                     problems.append((bad.reason, bad.where))
                 if len(examples) == self.batch:
                     batch = collate(examples, self.context_length)
-                    yield Fetched(batch, fingerprint(batch), (epoch, number), problems.copy())
+                    yield Fetched(batch, fingerprint(batch), problems.copy(), reader.position)
                     made = True
                     examples.clear()
                     problems.clear()
                 elif len(problems) > MOST_PENDING:
-                    yield Fetched(None, "", (epoch, number), problems)
+                    yield Fetched(None, "", problems)
                     return
             fruitless = 0 if made else fruitless + 1
             if fruitless == most_fruitless:
                 if examples:
                     said = f"{len(examples)} for one reader, which needs {self.batch}"
                     problems.append((TOO_FEW, said))
-                yield Fetched(None, "", (epoch, number), problems)
+                yield Fetched(None, "", problems)
                 return
             examples.clear()
+            reader.begin_next_epoch()
 
-    def _shuffled(
-        self, epoch: int, worker: int, workers: int, problems: list[tuple[str, str]]
-    ) -> Iterator[Triplet]:
-        """A worker's triplets of one epoch."""
-        reader = self.rank * workers + worker
-        generator = random.Random(f"{self.seed}/{epoch}/{reader}")
-        mix = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=generator)
-        yield from mix(self._one_epoch(epoch, worker, workers, problems))
+    def _shuffled(self, reader: Reader) -> Iterator[Triplet]:
+        """A worker's triplets of its epoch, from where it stands."""
+        seed = f"{self.seed}/{reader.epoch}/{self.rank * reader.workers + reader.number}"
+        mix = shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=random.Random(seed))
+        unread = Unread()
+        mixed = mix(map(unread.put, self._one_epoch(reader)))
+        for item in islice(mixed, reader.taken):
+            unread.drop(item)
+        for item in mixed:
+            reader.taken += 1
+            try:
+                triplet = unread.take(item)
+            except BadExampleError as bad:
+                reader.problems.append((bad.reason, bad.where))
+            else:
+                yield triplet
 
-    def _one_epoch(
-        self, epoch: int, worker: int, workers: int, problems: list[tuple[str, str]]
-    ) -> Iterator[Triplet]:
+    def _one_epoch(self, reader: Reader) -> Iterator[Triplet | Place]:
+        """A worker's triplets in the order of the files; of shards of known size the places."""
         own = self._own_shards()
-        order = np.random.default_rng((self.seed, epoch, self.rank)).permutation(len(own))
-        whole_shards = len(own) >= workers
-        taken = order[worker::workers] if whole_shards else order
+        order = np.random.default_rng((self.seed, reader.epoch, self.rank)).permutation(len(own))
+        whole_shards = len(own) >= reader.workers
+        sizes = iter(reader.sizes.copy())
         number = 0
-        for place in taken:
+        for place in order[reader.number :: reader.workers] if whole_shards else order:
             shard, owner = own[place]
-            found = Problems()
-            for index, triplet in enumerate(read_shard(shard, found)):
+            for index, item in enumerate(_items(shard, next(sizes, None), reader)):
                 if owner is not None and index % self.world != owner:
                     continue
                 number += 1
-                if whole_shards or number % workers == worker:
-                    yield triplet
-            problems.extend(found.listed())
+                if whole_shards or number % reader.workers == reader.number:
+                    yield item
 
     def _own_shards(self) -> list[tuple[Path, int | None]]:
         """This process's shards, in every epoch the same.
@@ -182,6 +256,19 @@ class ShardStream(IterableDataset[Fetched]):
                 for place, shard in enumerate(rest)
             ),
         ]
+
+
+def _items(shard: Path, size: int | None, reader: Reader) -> Iterator[Triplet | Place]:
+    """The triplets of a shard, whose size and faults the reader learns; else their places."""
+    if size is not None:
+        yield from (Place(shard, number) for number in range(size))
+        return
+    found, size = Problems(), 0
+    for triplet in read_shard(shard, found):
+        size += 1
+        yield triplet
+    reader.sizes.append(size)
+    reader.problems.extend(found.listed())
 
 
 def decode_triplet(triplet: Triplet, preprocessing: Preprocessing, negatives: int = 0) -> Example:
