@@ -2,17 +2,21 @@
 
 import json
 import re
+import weakref
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
-from lensctl.errors import DataError
+from lensctl.errors import DataError, TrainingError
 from lensctl.models.preprocessing import Preprocessing
-from lensctl_training.data import stream
+from lensctl_training.data import source, stream
 from lensctl_training.data.batches import BadExampleError, GlobalOrder
 from lensctl_training.data.check import check_data
 from lensctl_training.data.held_out import hold_out
@@ -59,6 +63,51 @@ def test_a_stream_goes_on_where_it_was_left(tmp_path, workers):
     first, state, _ = stream_batches(shards, 5, workers=workers)
     rest, _, _ = stream_batches(shards, 9, workers=workers, state=json.loads(json.dumps(state)))
     assert first + rest == whole
+
+
+def test_batches_are_refused_where_shared_memory_is_too_small(monkeypatch):
+    """Five batches of two workers, in each of four processes: 20 of a byte."""
+    usage = SimpleNamespace(free=20)
+    monkeypatch.setattr(source.shutil, "disk_usage", lambda _: usage)
+    source.refuse_too_little_shared_memory(1, 2, 4)
+    source.refuse_too_little_shared_memory(99, 0, 1)
+    usage.free = 19
+    with pytest.raises(TrainingError, match="too small for the batches of 2 data"):
+        source.refuse_too_little_shared_memory(1, 2, 4)
+
+
+def test_a_batch_is_kept_no_longer_than_it_is_in_use(tmp_path):
+    shards = write_shards(tmp_path, number=40, per_shard=8)
+    batches = StreamSource(ShardStream(shards, SMALL, 16, 4, seed=3, shuffle_buffer=8)).start(None)
+    first = weakref.ref(next(batches).batch.targets)
+    next(batches)
+    assert first() is None
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_loaders_pin_where_they_are_told(tmp_path, monkeypatch, pinned):
+    asked, loader = [], source.DataLoader
+
+    def watched(*arguments, pin_memory, **named):
+        asked.append(pin_memory)
+        return loader(*arguments, **named)
+
+    monkeypatch.setattr(source, "DataLoader", watched)
+    stream = ShardStream(write_shards(tmp_path, number=8), SMALL, 16, 4, seed=3, shuffle_buffer=8)
+    examples = JsonlExamples(read_rows(jsonl_of(tmp_path, make_triplets(8)), Problems()), SMALL)
+    order = GlobalOrder(examples=8, group=1, batch=4, seed=1)
+    for one in (StreamSource(stream, 0, pinned), MapSource(examples, 16, order, pinned=pinned)):
+        next(one.start(None))
+    assert asked == [pinned] * 2
+
+
+def test_pinning_reaches_every_tensor_of_a_batch_and_changes_nothing_else(tmp_path, monkeypatch):
+    """As a DataLoader does it, where there is a GPU."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(id(self)) or self)
+    [fetched] = stream_batches(write_shards(tmp_path, number=8), 1)[2]
+    assert pin_memory(fetched) == fetched
+    assert pinned == [id(part) for part in fetched.batch if part is not None]
 
 
 def rows(fetched):

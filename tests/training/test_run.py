@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lensctl.errors import CheckpointError, DataError, TrainingError, UsageError
 from lensctl_training.checkpoint import find_checkpoints, load_checkpoint
+from lensctl_training.data import source
 from lensctl_training.log import read_log
 from lensctl_training.loop import Progress, Trainer
 from lensctl_training.train import train
@@ -351,6 +353,14 @@ def test_a_frozen_backbone_trains_the_fusion_on_kept_embeddings(undisturbed, tmp
     moved = {name for name in first if not torch.equal(first[name], last[name])}
     assert moved and all(name.startswith("model.fusion.") for name in moved)
     assert (tmp_path / "embeddings" / "texts.npy").is_file()
+
+
+def test_too_little_shared_memory_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(source.shutil, "disk_usage", lambda _: SimpleNamespace(free=589_823))
+    train(make_recipe(optimiser={"steps": 2}), tmp_path / "none")
+    with pytest.raises(TrainingError, match="is too small for the batches of 1 data") as caught:
+        train(make_recipe(data={"workers": 1}), tmp_path / "one")
+    assert caught.value.why == ("3 batches of 0.2 MB may lie there at a time, and 0.6 MB are free")
 
 
 def test_hard_negatives_join_the_loss_and_triplets_without_are_counted(tmp_path):

@@ -17,7 +17,13 @@ from lensctl_training.data.embedded import (
 from lensctl_training.data.held_out import HeldOut, hold_out
 from lensctl_training.data.jsonl import JsonlExamples, read_jsonl_triplets, read_rows
 from lensctl_training.data.shards import find_shards, read_triplets
-from lensctl_training.data.source import MapSource, Source, StreamSource, is_jsonl
+from lensctl_training.data.source import (
+    MapSource,
+    Source,
+    StreamSource,
+    is_jsonl,
+    refuse_too_little_shared_memory,
+)
 from lensctl_training.data.stream import ShardStream, decode_triplet
 from lensctl_training.data.triplet import Problems, Triplet
 from lensctl_training.distributed import Processes
@@ -28,12 +34,26 @@ from lensctl_training.recipe import Recipe
 def open_source(
     recipe: Recipe, encoder: TripletEncoder, group: Processes, out: Path, problems: Problems
 ) -> Source:
-    """The training batches of this process. Raises DataError where there is no data, or too little.
+    """The training batches of this process. The recipe has passed `require_one_set`.
 
-    The recipe has passed `require_one_set`.
+    Raises:
+        DataError: there is no data, or too little.
+        TrainingError: there is too little shared memory for the workers' batches.
     """
     if recipe.model.freeze_backbone:
         return _map_source(_embedded(recipe, encoder, group, out, problems), recipe, encoder, group)
+    source = _pixel_source(recipe, encoder, group, problems)
+    # After the data, which may be missing: that is told first.
+    side, images = encoder.model.config.preprocessing.size, 2 + recipe.data.hard_negatives
+    batch = recipe.batch.size // group.world * images * 3 * side**2 * 4
+    refuse_too_little_shared_memory(batch, recipe.data.workers, group.on_this_machine)
+    return source
+
+
+def _pixel_source(
+    recipe: Recipe, encoder: TripletEncoder, group: Processes, problems: Problems
+) -> Source:
+    """Batches of pixels in float32, whatever the data set is."""
     examples = _random_access(recipe, encoder, problems)
     if examples is not None:
         return _map_source(examples, recipe, encoder, group)
@@ -49,7 +69,11 @@ def open_source(
         rank=group.rank,
         world=group.world,
     )
-    return StreamSource(stream, recipe.data.workers)
+    return StreamSource(stream, recipe.data.workers, _pinned(group))
+
+
+def _pinned(group: Processes) -> bool:
+    return group.device.type == "cuda"
 
 
 def require_one_set(recipe: Recipe, processes: int) -> None:
@@ -130,7 +154,8 @@ def _map_source(
     except ValueError as error:
         raise DataError("the data set is too small for the batch", why=str(error)) from error
     context = encoder.model.context_length
-    return MapSource(examples, context, order, group.rank, group.world, recipe.data.workers)
+    workers, pinned = recipe.data.workers, _pinned(group)
+    return MapSource(examples, context, order, group.rank, group.world, workers, pinned)
 
 
 def _embedded(

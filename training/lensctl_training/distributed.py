@@ -57,6 +57,11 @@ class Processes:
         """Whether this process writes files and shows progress."""
         return self.rank == 0
 
+    @property
+    def on_this_machine(self) -> int:
+        """Processes of the run on this machine, as torchrun says; with `launch` all of them."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
+
     def mean(self, value: Tensor) -> Tensor:
         """The mean of a scalar over the processes, the same in all of them."""
         if self.world > 1:

@@ -1,16 +1,17 @@
 """The stream of batches that the loop draws from, whatever the data set is."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lensctl.errors import DataError
+from lensctl.errors import DataError, TrainingError
 from lensctl_training.data.batches import (
     TOO_FEW,
     BadExampleError,
@@ -26,6 +27,11 @@ from lensctl_training.data.batches import (
 )
 from lensctl_training.data.stream import ShardStream
 from lensctl_training.data.triplet import Problems
+
+PREFETCH = 2
+"""Batches that a worker makes ahead."""
+SHARED_MEMORY = Path("/dev/shm")
+"""Where workers hand their batches over, on Linux."""
 
 
 class Source(Protocol):
@@ -59,7 +65,10 @@ class _Fetch(Dataset[Fetched]):
 
 @dataclass
 class MapSource:
-    """Batches of a data set with random access; its whole state is the step."""
+    """Batches of a data set with random access; its whole state is the step.
+
+    `pinned`, here as of a StreamSource: in memory from which a GPU copies without the CPU waiting.
+    """
 
     examples: Examples
     context_length: int
@@ -67,6 +76,7 @@ class MapSource:
     rank: int = 0
     world: int = 1
     workers: int = 0
+    pinned: bool = False
     step: int = 0
 
     def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
@@ -78,7 +88,8 @@ class MapSource:
             batch_size=None,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            prefetch_factor=4 if self.workers else None,
+            prefetch_factor=PREFETCH if self.workers else None,
+            pin_memory=self.pinned,
         )
         for fetched in loader:
             self.step += 1
@@ -98,6 +109,7 @@ class StreamSource:
 
     stream: ShardStream
     workers: int = 0
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         self.positions = [Position()] * max(1, self.workers)
@@ -106,7 +118,7 @@ class StreamSource:
     def start(self, state: dict[str, Any] | None) -> Iterator[Fetched]:
         """See Source. Raises DataError where the state is of more workers, or of an old version."""
         if state is None:
-            first, rest = self._first_round()
+            batches = self._begin()
         else:
             if len(state["positions"]) > len(self.positions):
                 raise DataError(
@@ -122,23 +134,31 @@ class StreamSource:
                 )
             self.positions = [Position(*plain) for plain in state["positions"]]
             self.turn = int(state["turn"])
-            first, rest = [], self._read()
-        for fetched in chain(first, rest):
+            batches = self._read()
+        for fetched in batches:
             self.positions[self.turn] = fetched.position
             self.turn = (self.turn + 1) % len(self.positions)
             yield _usable(fetched)
 
-    def _read(self) -> Iterator[Fetched]:
+    def _read(self, *, announced: bool = False) -> Iterator[Fetched]:
         """From where the positions are, with a worker for each of them."""
         self.stream.positions, self.stream.first_worker = list(self.positions), self.turn
+        self.stream.announced = announced
         workers = min(self.workers, len(self.positions))
-        return iter(DataLoader(self.stream, batch_size=None, num_workers=workers))
+        loader = DataLoader(
+            self.stream,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            pin_memory=self.pinned,
+        )
+        return iter(loader)
 
-    def _first_round(self) -> tuple[list[Fetched], Iterator[Fetched]]:
-        """The first batch of every worker, of as many as can fill one, and what follows."""
+    def _begin(self) -> Iterator[Fetched]:
+        """Batches from the beginning, with as many workers as can each fill one."""
         while True:
-            rest = self._read()
-            first = list(islice(rest, len(self.positions)))
+            batches = self._read(announced=True)
+            first = list(islice(batches, len(self.positions)))
             short = any(reason == TOO_FEW for one in first for reason, _ in one.problems)
             if not short or len(self.positions) == 1:
                 break
@@ -146,7 +166,7 @@ class StreamSource:
         if not short and len(self.positions) < self.workers and self.stream.rank == 0:
             said = f"data.workers is {len(self.positions)} instead of {self.workers}: with more, "
             tqdm.write(said + "one has too few triplets to fill a batch", file=sys.stderr)
-        return first, rest
+        return batches
 
     def state(self) -> dict[str, Any]:
         """See Source."""
@@ -170,6 +190,32 @@ def _usable(fetched: Fetched) -> Fetched:
             else "run `lensctl train check DATA`; with few triplets use fewer data.workers",
         )
     return fetched
+
+
+def refuse_too_little_shared_memory(batch: int, workers: int, processes: int) -> None:
+    """Say before the first batch what would end a worker with SIGBUS in the middle of a run.
+
+    Args:
+        batch: bytes of one process's batch.
+        workers: of a process.
+        processes: on this machine.
+
+    Raises:
+        TrainingError: less is free than what all batches under way may take.
+    """
+    if not workers or not SHARED_MEMORY.is_dir():
+        return
+    # Those made ahead, and the one in use.
+    batches = processes * (PREFETCH * workers + 1)
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if batches * batch > free:
+        raise TrainingError(
+            f"{SHARED_MEMORY} is too small for the batches of {workers} data.workers",
+            why=f"{batches} batches of {batch / 1e6:,.1f} MB may lie there at a time, and "
+            f"{free / 1e6:,.1f} MB are free",
+            next_step="use fewer data.workers or a smaller batch.size, or make it larger "
+            "(docker run --shm-size, mount -o remount,size=)",
+        )
 
 
 def is_jsonl(path: Path) -> bool:

@@ -137,6 +137,8 @@ class ShardStream(IterableDataset[Fetched]):
         world: number of processes.
         positions: of every worker, to go on from; empty: from the start.
         first_worker: the worker whose turn it is, so that batches come in the same order.
+        announced: every worker first hands over its first batch without the tensors, so that it is
+            known whether all can fill one before any lies in shared memory.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class ShardStream(IterableDataset[Fetched]):
         world: int = 1,
         positions: Sequence[Position] = (),
         first_worker: int = 0,
+        announced: bool = False,
     ) -> None:
         self.shards = list(shards)
         self.preprocessing = preprocessing
@@ -164,13 +167,20 @@ class ShardStream(IterableDataset[Fetched]):
         self.rank, self.world = rank, world
         self.positions = list(positions)
         self.first_worker = first_worker
+        self.announced = announced
 
     def __iter__(self) -> Iterator[Fetched]:
         info = get_worker_info()
         workers = info.num_workers if info else 1
         worker = ((info.id if info else 0) + self.first_worker) % workers
         epoch, taken, sizes = self.positions[worker] if self.positions else Position()
-        return self._batches(Reader(worker, workers, epoch, taken, list(sizes)))
+        batches = self._batches(Reader(worker, workers, epoch, taken, list(sizes)))
+        if self.announced:
+            first = next(batches)
+            yield first._replace(batch=None)
+            yield first
+            del first
+        yield from batches
 
     def _batches(self, reader: Reader) -> Iterator[Fetched]:
         """Batches for ever; one without a batch where a whole epoch could not fill any."""
