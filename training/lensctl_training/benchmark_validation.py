@@ -18,6 +18,7 @@ from lensctl_training.benchmarks.run import EvalOptions, evaluate
 from lensctl_training.data.batches import token_ids
 from lensctl_training.model import TripletEncoder
 from lensctl_training.recipe import ValidationRecipe
+from lensctl_training.validation import BATCH
 
 
 def open_benchmarks(recipe: ValidationRecipe) -> list[Benchmark]:
@@ -50,17 +51,34 @@ def measures(benchmarks: Sequence[Benchmark]) -> list[str]:
     ]
 
 
+def cost(benchmarks: Sequence[Benchmark], every: int) -> str:
+    """A line on what validation takes, for the start of a run."""
+    images = " and ".join(f"{len(one.images):,} images of {one.name}" for one in benchmarks)
+    return f"validation decodes and encodes {images} anew every {every:,} steps"
+
+
 def validate_benchmarks(
-    encoder: TripletEncoder, benchmarks: Sequence[Benchmark]
+    encoder: TripletEncoder, benchmarks: Sequence[Benchmark], workers: int = 0
 ) -> dict[str, float]:
-    """`cirr/MEASURE` and `circo/MEASURE` of the model. Raises DataError on unreadable images."""
+    """`cirr/MEASURE` and `circo/MEASURE` of the model.
+
+    Args:
+        encoder: its image tower runs in the precision that it is trained in.
+        benchmarks: of `open_benchmarks`.
+        workers: threads that decode images; two at least.
+
+    Raises:
+        DataError: images cannot be read.
+    """
     scores: dict[str, float] = {}
     training = encoder.training
     encoder.eval()
     for benchmark in benchmarks:
         # The vectors of a model in training are of no use to anyone later.
         with tempfile.TemporaryDirectory() as cache:
-            options = EvalOptions(Path(cache), quiet=True)
+            options = EvalOptions(
+                Path(cache), batch_size=BATCH, workers=max(2, workers), quiet=True
+            )
             report = evaluate(benchmark, [ModelInMemory(encoder)], options)
         for task in report.methods[0].tasks:
             values = task.values.items()
@@ -72,10 +90,9 @@ def validate_benchmarks(
 class ModelInMemory:
     """A TripletEncoder behind lensctl.models.interface: Model, QuerySide and IndexSide in one."""
 
-    precision = "fp32"
-
     def __init__(self, encoder: TripletEncoder) -> None:
         self.encoder = encoder
+        self.precision = "bf16" if encoder.bf16 else "fp32"
         self.device = str(encoder.empty_ids.device)
         self.preprocess: Preprocessor = encoder.model.config.preprocessing
         width = encoder.model.embedding_dim
@@ -106,7 +123,10 @@ class ModelInMemory:
     @torch.no_grad()
     def encode_images(self, pixels: Floats) -> Floats:
         """(N, 3, S, S) -> (N, E)."""
-        return self.encoder.embed_images(self._tensor(pixels)).float().cpu().numpy()
+        device = self.encoder.empty_ids.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.encoder.bf16):
+            embeddings = self.encoder.embed_images(self._tensor(pixels))
+        return embeddings.float().cpu().numpy()
 
     @torch.no_grad()
     def make_targets(self, embeddings: Floats) -> Floats:

@@ -269,9 +269,11 @@ class Trainer:
         """Open what the recipe names. Raises UsageError where that does not give the metric."""
         allowed = list(METRICS) if self.held_out is not None else []
         if wanted.cirr or wanted.circo:
-            from lensctl_training.benchmark_validation import measures, open_benchmarks
+            from lensctl_training.benchmark_validation import cost, measures, open_benchmarks
 
             self.benchmarks = open_benchmarks(wanted)
+            if self.group.first:
+                tqdm.write(cost(self.benchmarks, wanted.every), file=sys.stderr)
             allowed += measures(self.benchmarks)
         if allowed and wanted.metric not in allowed:
             raise UsageError(
@@ -300,7 +302,7 @@ class Trainer:
             return {}
         from lensctl_training.benchmark_validation import validate_benchmarks
 
-        return validate_benchmarks(self.encoder, self.benchmarks)
+        return validate_benchmarks(self.encoder, self.benchmarks, self.recipe.data.workers)
 
     def save(self) -> None:
         """A checkpoint of this step; those that are neither last nor among the best go."""
