@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -361,6 +362,18 @@ def test_too_little_shared_memory_is_refused_before_the_first_step(tmp_path, mon
     with pytest.raises(TrainingError, match="is too small for the batches of 1 data") as caught:
         train(make_recipe(data={"workers": 1}), tmp_path / "one")
     assert caught.value.why == ("3 batches of 0.2 MB may lie there at a time, and 0.6 MB are free")
+
+
+def test_instructions_that_are_cut_are_counted_and_said_once(tmp_path, capsys):
+    """Two of eight are longer than 16 tokens, one has just as many; all are in every batch."""
+    triplets = make_triplets(8)
+    for place, words in enumerate((14, 15, 99)):
+        triplets[place] = replace(triplets[place], instruction=" ".join(["word"] * words))
+    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, triplets))}
+    train(make_recipe(data=data, optimiser={"steps": 3}), tmp_path / "out")
+    assert [r["cut_texts"] for r in curve(tmp_path / "out")] == [2, 4, 6]
+    assert capsys.readouterr().err.count("2 instructions are cut, as they are longer") == 1
+    assert "6 instructions shown were cut" in (tmp_path / "out/report.html").read_text()
 
 
 def test_hard_negatives_join_the_loss_and_triplets_without_are_counted(tmp_path):

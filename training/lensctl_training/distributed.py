@@ -63,7 +63,7 @@ class Processes:
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.world))
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of a scalar over the processes, the same in all of them."""
+        """The mean of a tensor over the processes, the same in all of them."""
         if self.world > 1:
             value = value.detach().clone()
             dist.all_reduce(value)

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -43,6 +44,7 @@ class Progress:
         bad_losses: steps in a row whose loss was not finite.
         skipped: all steps whose loss was not finite.
         metric: the name of what `scores` are; larger is better.
+        cut_texts: instructions shown so far, in all processes, whose end was not read.
     """
 
     step: int = 0
@@ -50,6 +52,7 @@ class Progress:
     bad_losses: int = 0
     skipped: int = 0
     metric: str = ""
+    cut_texts: int = 0
 
     def best_steps(self, number: int) -> list[int]:
         """The steps with the best scores, best first; of equals the earlier."""
@@ -182,7 +185,10 @@ class Trainer:
         self._count_bad_examples(fetched.problems)
         assert fetched.batch is not None, "sources raise where there is no batch"
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.group.mean(self._backward(fetched.batch.to(self.group.device))).item()
+        own_loss = self._backward(fetched.batch.to(self.group.device))
+        # One exchange for all figures of the step.
+        figures = torch.stack([own_loss, own_loss.new_tensor(fetched.cut)])
+        loss, cut = self.group.mean(figures).tolist()
         self.group.average_gradients(self.temperature)
         norm = clip(self._parameters(), self.recipe.optimiser.clip_norm)
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -193,6 +199,7 @@ class Trainer:
         self.schedule.step()
         self.progress.step += 1
         self._count_bad_loss(finite)
+        self._count_cut_texts(round(cut * self.group.world))
         return {
             "loss": loss if finite else None,
             "norm": norm if finite else None,
@@ -201,6 +208,7 @@ class Trainer:
             "batch": fetched.fingerprint,
             "bad_examples": self.problems.total,
             "bad_losses": self.progress.skipped,
+            "cut_texts": self.progress.cut_texts,
             "seconds": round(time.perf_counter() - start, 4),
         }
 
@@ -232,6 +240,16 @@ class Trainer:
         if self.group.any(bool(met)):
             for reason, where in chain.from_iterable(self.group.gather(met)):
                 self.problems.add(reason, where)
+
+    def _count_cut_texts(self, met: int) -> None:
+        """Those of a batch; said when the first are met."""
+        if met and not self.progress.cut_texts and self.group.first:
+            said = (
+                f"step {self.progress.step}: {met} instructions are cut, as they are longer than "
+            )
+            said += f"the {self.encoder.model.context_length} tokens that the model reads; "
+            tqdm.write(said + "cut_texts in log.jsonl counts them", file=sys.stderr)
+        self.progress.cut_texts += met
 
     def _count_bad_loss(self, finite: bool) -> None:
         progress = self.progress

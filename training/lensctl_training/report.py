@@ -41,7 +41,8 @@ def _about(trainer: "Trainer", best: int) -> str:
         f"{recipe.about.strip()} {progress.step:,} steps of {recipe.batch.size:,} triplets, "
         f"seed {recipe.seed}. The exported model is that of step {best:,}. "
         f"Temperature {trainer.temperature.tau:.4f}; "
-        f"{progress.skipped} steps without a finite loss."
+        f"{progress.skipped} steps without a finite loss. "
+        + (f"{progress.cut_texts:,} instructions shown were cut." if progress.cut_texts else "")
     ).strip()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lensctl.models.interface import Floats
-from lensctl.models.tokenizer import tokenize
+from lensctl.models.tokenizer import is_truncated, tokenize
 
 TOO_FEW = "too few triplets to fill a batch"
 MOST_TRIED = 100
@@ -130,12 +130,34 @@ class Fetched(NamedTuple):
         fingerprint: of its contents: equal batches have equal ones.
         problems: (reason, where) of every example that was passed over.
         position: where the worker that made it stands in its stream; of no use for map-style data.
+        cut: instructions in the batch whose end the text tower does not read.
     """
 
     batch: Batch | None
     fingerprint: str
     problems: list[tuple[str, str]]
     position: Position = Position()
+    cut: int = 0
+
+
+def fetch(
+    examples: Sequence[Example],
+    context_length: int,
+    problems: list[tuple[str, str]],
+    position: Position = Position(),
+) -> Fetched:
+    """Examples -> one batch with all that is told of it."""
+    batch = collate(examples, context_length)
+    cut = _count_cut(examples, batch.ids, context_length)
+    return Fetched(batch, fingerprint(batch), problems, position, cut)
+
+
+def _count_cut(examples: Sequence[Example], ids: Tensor, context_length: int) -> int:
+    """Only a row without padding can be cut, and few have none."""
+    if ids.shape[1] < context_length:
+        return 0
+    full = ids[:, -1].ne(0).nonzero().flatten().tolist()
+    return sum(is_truncated(examples[row].instruction, context_length) for row in full)
 
 
 def collate(examples: Sequence[Example], context_length: int) -> Batch:

@@ -21,8 +21,7 @@ from lensctl_training.data.batches import (
     IndexBatches,
     Position,
     Wanted,
-    collate,
-    fingerprint,
+    fetch,
     load_usable,
 )
 from lensctl_training.data.stream import ShardStream
@@ -59,8 +58,7 @@ class _Fetch(Dataset[Fetched]):
             loaded = load_usable(self.examples, wanted, problems)
         except BadExampleError:
             return Fetched(None, "", problems)
-        batch = collate(loaded, self.context_length)
-        return Fetched(batch, fingerprint(batch), problems)
+        return fetch(loaded, self.context_length, problems)
 
 
 @dataclass

@@ -23,8 +23,7 @@ from lensctl_training.data.batches import (
     Example,
     Fetched,
     Position,
-    collate,
-    fingerprint,
+    fetch,
 )
 from lensctl_training.data.shards import read_shard
 from lensctl_training.data.triplet import Problems, Triplet
@@ -198,8 +197,7 @@ class ShardStream(IterableDataset[Fetched]):
                 except BadExampleError as bad:
                     problems.append((bad.reason, bad.where))
                 if len(examples) == self.batch:
-                    batch = collate(examples, self.context_length)
-                    yield Fetched(batch, fingerprint(batch), problems.copy(), reader.position)
+                    yield fetch(examples, self.context_length, problems.copy(), reader.position)
                     made = True
                     examples.clear()
                     problems.clear()
