@@ -11,10 +11,16 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from lensctl_training.gradcache import cached_backward
-from lensctl_training.loss import LossOptions, Temperature, Vectors, contrastive_loss
+from lensctl_training.loss import (
+    LossOptions,
+    Temperature,
+    Vectors,
+    contrastive_loss,
+    same_pictures,
+)
 
 TOLERANCE = 1e-6
-ROWS, WIDTH, HARD = 16, 5, 8
+ROWS, WIDTH, HARD = 16, 5, 32
 OPTIONS = {
     "whole": LossOptions(),
     "no query negatives": LossOptions(query_negatives=False),
@@ -50,28 +56,41 @@ def make_batch():
     return [torch.randn(n, WIDTH, generator=generator, dtype=torch.float64) for n in counts]
 
 
-def written_out(vectors, tau, options):
-    """The formula of the paper, one term at a time."""
+ALL_DIFFERENT = torch.arange(ROWS * 4).reshape(ROWS, 4)
+
+
+def make_pictures():
+    """Digests of 16 query images, targets and pairs of hard negatives, many of them the same."""
+    generator = torch.Generator().manual_seed(7)
+    return torch.randint(-9, 9, (ROWS, 4), generator=generator)
+
+
+def written_out(vectors, tau, options, pictures):
+    """The formula of the paper, one term at a time; without those that show the row's target."""
     q, t, s, h = vectors
+    queries, targets = pictures[:, 0], pictures[:, 1]
+    hard = pictures[:, 2:].flatten()
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(q)):
         denominator = torch.zeros((), dtype=torch.float64)
         for j in range(len(t)):
             if j == i or options.in_batch_negatives:
-                denominator = denominator + torch.exp(q[i] @ t[j] / tau)
-                if options.query_negatives:
+                if j == i or targets[j] != targets[i]:
+                    denominator = denominator + torch.exp(q[i] @ t[j] / tau)
+                if options.query_negatives and queries[j] != targets[i]:
                     denominator = denominator + torch.exp(q[i] @ s[j] / tau)
         if options.hard_negatives:
-            for row in h:
-                denominator = denominator + torch.exp(q[i] @ row / tau)
+            for row, picture in zip(h, hard, strict=True):
+                if picture != targets[i]:
+                    denominator = denominator + torch.exp(q[i] @ row / tau)
         total = total - torch.log(torch.exp(q[i] @ t[i] / tau) / denominator)
     return total / len(q)
 
 
-def reference(options):
+def reference(options, pictures=ALL_DIFFERENT):
     encoder = make_encoder()
     log_scale = torch.tensor(math.log(1 / 0.07), dtype=torch.float64, requires_grad=True)
-    loss = written_out(encoder(make_batch()), 1 / log_scale.exp(), options)
+    loss = written_out(encoder(make_batch()), 1 / log_scale.exp(), options, pictures)
     loss.backward()
     gradients = {name: p.grad for name, p in encoder.named_parameters()}
     return loss.detach(), gradients | {"temperature": log_scale.grad}
@@ -84,15 +103,16 @@ def chunks_of(parts, size):
     return [[*(p[k * size : (k + 1) * size] for p in parts[:3]), hard[k]] for k in range(pieces)]
 
 
-def run_one(rank, world, options, chunk, use_ddp=False):
+def run_one(rank, world, options, chunk, use_ddp=False, pictures=None):
     """Loss and gradients of one process, by the code under test."""
+    same = None if pictures is None else same_pictures(pictures.chunk(world)[rank])
     encoder = make_encoder()
     module = nn.parallel.DistributedDataParallel(encoder) if use_ddp else encoder
     temperature = Temperature(0.07).double()
     parts = [part.chunk(world)[rank] for part in make_batch()]
 
     def loss_of(vectors):
-        return contrastive_loss(vectors, temperature(), options)
+        return contrastive_loss(vectors, temperature(), options, same)
 
     if chunk is None:
         loss = loss_of(module(parts))
@@ -123,15 +143,39 @@ def test_one_process_equals_the_formula(options, chunk):
     assert_close(run_one(0, 1, options, chunk), reference(options))
 
 
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_the_picture_that_a_row_looks_for_is_no_negative_of_it(options, chunk):
+    expected = reference(options, make_pictures())
+    assert_close(run_one(0, 1, options, chunk, pictures=make_pictures()), expected)
+    assert abs(expected[0] - reference(options)[0]) > 1000 * TOLERANCE
+
+
+def test_where_all_pictures_differ_the_loss_is_the_same_to_the_last_bit():
+    loss, gradients = run_one(0, 1, LossOptions(), 3)
+    other, others = run_one(0, 1, LossOptions(), 3, pictures=ALL_DIFFERENT)
+    assert loss == other
+    assert all(torch.equal(gradient, others[name]) for name, gradient in gradients.items())
+
+
+def test_rows_whose_picture_is_there_again_are_told():
+    """The first by a hard negative of the third and by a query image, the second by its own."""
+    same = same_pictures(torch.tensor([[1, 2, 3, 4], [5, 4, 6, 4], [2, 9, 1, 2], [8, 7, 0, 0]]))
+    found = [part.nonzero().tolist() for part in same]
+    assert found == [[], [[0, 2]], [[0, 5], [1, 1], [1, 3]]]
+    assert same.rows.tolist() == [True, True, False, False]
+
+
 def _check_process(rank, world, rendezvous):
     """Every case in one process; an assertion that fails ends it with an error."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=world)
-    for options in OPTIONS.values():
-        expected = reference(options)
-        for chunk in (None, 1, 3, 100):
+    cases = [(options, None, (None, 1, 3, 100)) for options in OPTIONS.values()]
+    for options, pictures, chunks in [*cases, (LossOptions(), make_pictures(), (None, 3))]:
+        expected = reference(options, ALL_DIFFERENT if pictures is None else pictures)
+        for chunk in chunks:
             for use_ddp in (False, True):
-                loss, gradients = run_one(rank, world, options, chunk, use_ddp)
+                loss, gradients = run_one(rank, world, options, chunk, use_ddp, pictures)
                 by_hand = ["temperature"] if use_ddp else list(gradients)
                 for value in (loss, *(gradients[name] for name in by_hand)):
                     dist.all_reduce(value)

@@ -112,9 +112,12 @@ def test_an_error_of_the_first_process_as_it_embeds_is_told_once(tmp_path):
 
 
 def test_a_split_model_is_tried_on_a_benchmark_alone(tmp_path, free_port):
-    """Nothing else has gathered its weights before."""
+    """Nothing else has gathered its weights before. The log is of both processes' rows, too."""
     make_cirr(tmp_path / "cirr")
-    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, make_triplets(16)))}
+    triplets = make_triplets(8)
+    triplets[:6] = [replace(one, target=triplets[7].query) for one in triplets[:6]]
+    triplets[0] = replace(triplets[0], instruction="word " * 20)
+    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, triplets))}
     validation = {"cirr": str(tmp_path / "cirr"), "metric": "cirr/R@1", "every": 2}
     values = make_values(
         data=data,
@@ -123,7 +126,10 @@ def test_a_split_model_is_tried_on_a_benchmark_alone(tmp_path, free_port):
         machine={"sharding": "fsdp"},
     )
     run(run_process, free_port, values, tmp_path / "out")
-    assert "cirr/R@1" in read_log(tmp_path / "out" / "log.jsonl")[-1]
+    *steps, validation = read_log(tmp_path / "out" / "log.jsonl")
+    assert "cirr/R@1" in validation
+    found = [(step["repeated_targets"], step["cut_texts"]) for step in steps]
+    assert found == [(6 / 8, 1), (6 / 8, 2)]
 
 
 def into_its_own(rank, world, port, values, out):

@@ -289,8 +289,8 @@ def poison(monkeypatch, bad_steps, how=not_a_number):
     """Spoil the loss of some steps."""
     loss = Trainer._loss
 
-    def poisoned(self, vectors):
-        value = loss(self, vectors)
+    def poisoned(self, vectors, same):
+        value = loss(self, vectors, same)
         return how(value) if self.progress.step in bad_steps else value
 
     monkeypatch.setattr(Trainer, "_loss", poisoned)
@@ -362,6 +362,17 @@ def test_too_little_shared_memory_is_refused_before_the_first_step(tmp_path, mon
     with pytest.raises(TrainingError, match="is too small for the batches of 1 data") as caught:
         train(make_recipe(data={"workers": 1}), tmp_path / "one")
     assert caught.value.why == ("3 batches of 0.2 MB may lie there at a time, and 0.6 MB are free")
+
+
+def test_rows_whose_target_is_in_the_batch_again_are_counted(undisturbed, tmp_path):
+    """Two rows share a target, and a third row's target is another's query image."""
+    triplets = make_triplets(8)
+    triplets[1] = replace(triplets[1], target=triplets[0].target)
+    triplets[2] = replace(triplets[2], target=triplets[7].query)
+    data = {"scenes": 0, "train": str(write_jsonl(tmp_path, triplets))}
+    train(make_recipe(data=data, optimiser={"steps": 2}), tmp_path / "out")
+    assert [r["repeated_targets"] for r in curve(tmp_path / "out")] == [3 / 8] * 2
+    assert {r["repeated_targets"] for r in curve(undisturbed[0])} == {None}  # scenes have no files
 
 
 def test_instructions_that_are_cut_are_counted_and_said_once(tmp_path, capsys):

@@ -24,7 +24,13 @@ from lensctl_training.data.triplet import Problems
 from lensctl_training.distributed import Processes, StopRequest, Wrapped
 from lensctl_training.gradcache import cached_backward
 from lensctl_training.log import RunLog
-from lensctl_training.loss import Temperature, Vectors, contrastive_loss
+from lensctl_training.loss import (
+    SamePictures,
+    Temperature,
+    Vectors,
+    contrastive_loss,
+    same_pictures,
+)
 from lensctl_training.model import TripletEncoder
 from lensctl_training.optimiser import clip, resume_schedule
 from lensctl_training.recipe import Recipe, ValidationRecipe
@@ -185,10 +191,13 @@ class Trainer:
         self._count_bad_examples(fetched.problems)
         assert fetched.batch is not None, "sources raise where there is no batch"
         self.optimiser.zero_grad(set_to_none=True)
-        own_loss = self._backward(fetched.batch.to(self.group.device))
+        batch = fetched.batch.to(self.group.device)
+        same = None if batch.pictures is None else same_pictures(batch.pictures)
+        own_loss = self._backward(batch, same)
+        repeated = own_loss.new_tensor(0.0) if same is None else same.rows.to(own_loss).mean()
         # One exchange for all figures of the step.
-        figures = torch.stack([own_loss, own_loss.new_tensor(fetched.cut)])
-        loss, cut = self.group.mean(figures).tolist()
+        figures = torch.stack([own_loss, own_loss.new_tensor(fetched.cut), repeated])
+        loss, cut, repeated_targets = self.group.mean(figures).tolist()
         self.group.average_gradients(self.temperature)
         norm = clip(self._parameters(), self.recipe.optimiser.clip_norm)
         finite = math.isfinite(loss) and math.isfinite(norm)
@@ -206,17 +215,18 @@ class Trainer:
             "tau": round(self.temperature.tau, 6),
             "rate": rate,
             "batch": fetched.fingerprint,
+            "repeated_targets": None if same is None else round(repeated_targets, 6),
             "bad_examples": self.problems.total,
             "bad_losses": self.progress.skipped,
             "cut_texts": self.progress.cut_texts,
             "seconds": round(time.perf_counter() - start, 4),
         }
 
-    def _backward(self, batch: Batch) -> Tensor:
+    def _backward(self, batch: Batch, same: SamePictures | None) -> Tensor:
         """Gradients of the whole batch, in chunks where the recipe asks for it."""
         chunks = batch.chunks(self.recipe.batch.chunk)
         if len(chunks) == 1:
-            loss = self._loss(self.wrapped.call(batch))
+            loss = self._loss(self.wrapped.call(batch), same)
             loss.backward()
             return loss.detach()
         # Under FSDP the wrapped module has to be called in both passes: it gathers the weights.
@@ -224,13 +234,13 @@ class Trainer:
         return cached_backward(
             self.wrapped.call,
             chunks,
-            self._loss,
+            lambda vectors: self._loss(vectors, same),
             without_sync=self.wrapped.without_sync,
             encode_without_gradient=plain,
         )
 
-    def _loss(self, vectors: Vectors) -> Tensor:
-        return contrastive_loss(vectors, self.temperature(), self.recipe.loss.options)
+    def _loss(self, vectors: Vectors, same: SamePictures | None) -> Tensor:
+        return contrastive_loss(vectors, self.temperature(), self.recipe.loss.options, same)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimiser.param_groups for p in group["params"]]

@@ -20,6 +20,22 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 
+class SamePictures(NamedTuple):
+    """Which columns show the very picture that a row looks for, its own target apart.
+
+    Bools (n, columns): n rows of this process, the columns of all processes.
+    """
+
+    targets: Tensor
+    query_negatives: Tensor
+    hard_negatives: Tensor
+
+    @property
+    def rows(self) -> Tensor:
+        """(n,) bool: the rows that have any."""
+        return torch.cat(self, dim=1).any(dim=1)
+
+
 class Vectors(NamedTuple):
     """What the loss compares: rows of unit length, (n, D) each; hard negatives any number."""
 
@@ -91,7 +107,10 @@ class Temperature(nn.Module):
 
 
 def contrastive_loss(
-    vectors: Vectors, scale: Tensor, options: LossOptions = LossOptions()
+    vectors: Vectors,
+    scale: Tensor,
+    options: LossOptions = LossOptions(),
+    same: SamePictures | None = None,
 ) -> Tensor:
     """The loss of this process's queries against the global batch, averaged over its queries.
 
@@ -103,6 +122,8 @@ def contrastive_loss(
         vectors: of this process.
         scale: 1 / tau, a scalar.
         options: which negatives take part.
+        same: columns to leave out of a row's sum, as a right answer is no negative. Ours, not the
+            paper's: without such columns the loss is the paper's to the last bit.
 
     Returns:
         A scalar of the vectors' dtype.
@@ -110,14 +131,33 @@ def contrastive_loss(
     queries, rows = vectors.queries, len(vectors.queries)
     own = torch.arange(rows, device=queries.device) + rows * _rank()
     scaled = queries * scale.to(queries.dtype)
-    logits = [scaled @ gather_rows(vectors.targets).T]
+    logits = [_without(scaled @ gather_rows(vectors.targets).T, same and same.targets)]
     if options.query_negatives and vectors.query_negatives is not None:
-        logits.append(scaled @ gather_rows(vectors.query_negatives).T)
+        block = scaled @ gather_rows(vectors.query_negatives).T
+        logits.append(_without(block, same and same.query_negatives))
     if not options.in_batch_negatives:
         logits = [_only_own(block, own) for block in logits]
     if options.hard_negatives and vectors.hard_negatives is not None:
-        logits.append(scaled @ gather_rows(vectors.hard_negatives).T)
+        block = scaled @ gather_rows(vectors.hard_negatives).T
+        logits.append(_without(block, same and same.hard_negatives))
     return cross_entropy(torch.cat(logits, dim=1), own)
+
+
+def same_pictures(pictures: Tensor) -> SamePictures:
+    """Where a target, query image or hard negative of the global batch is a row's target.
+
+    Args:
+        pictures: (n, 2 + h) int64 of this process, as Batch has them: digests of each triplet's
+            query image, target and h hard negatives. All processes take part.
+    """
+    everyone, wanted = gather_rows(pictures), pictures[:, 1, None]
+    own = torch.arange(len(pictures), device=pictures.device) + len(pictures) * _rank()
+    targets = (wanted == everyone[:, 1]).scatter_(1, own[:, None], False)
+    return SamePictures(targets, wanted == everyone[:, 0], wanted == everyone[:, 2:].flatten())
+
+
+def _without(logits: Tensor, left_out: Tensor | None) -> Tensor:
+    return logits if left_out is None else logits.masked_fill(left_out, float("-inf"))
 
 
 def _only_own(logits: Tensor, own: Tensor) -> Tensor:
@@ -127,7 +167,7 @@ def _only_own(logits: Tensor, own: Tensor) -> Tensor:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """(n, D) of this process -> (processes * n, D) in order of rank; gradients flow back."""
+    """(n, ...) of this process -> (processes * n, ...) in order of rank; gradients flow back."""
     if _processes() == 1:
         return rows
     return cast(Tensor, _GatherRows.apply(rows))

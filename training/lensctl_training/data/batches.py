@@ -34,7 +34,8 @@ class Example:
     """A decoded triplet: pixels (3, S, S) float32 as the model reads them.
 
     With a frozen backbone `query` and `target` are (E,) embeddings instead, and `text` is the
-    instruction's.
+    instruction's. `pictures` are digests of the files of query, target and negatives; empty where
+    there are no files.
     """
 
     query: Floats
@@ -42,6 +43,7 @@ class Example:
     instruction: str
     negatives: tuple[Floats, ...] = ()
     text: Floats | None = None
+    pictures: tuple[int, ...] = ()
 
 
 class Examples(Protocol):
@@ -69,6 +71,9 @@ class Batch(NamedTuple):
         ids: (n, T) int64 token ids, cut to the longest of the batch; empty with embeddings.
         negatives: (k, 3, S, S), or None; n divides k.
         texts: (n, E) embeddings of the instructions, or None.
+        pictures: (n, 2 + k / n) int64 digests of the files of each triplet's query image, target
+            and negatives; equal ones are of the same picture. None where there are no files, and in
+            chunks: the loss needs those of the whole batch.
     """
 
     queries: Tensor
@@ -76,6 +81,7 @@ class Batch(NamedTuple):
     ids: Tensor
     negatives: Tensor | None = None
     texts: Tensor | None = None
+    pictures: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
@@ -164,12 +170,14 @@ def collate(examples: Sequence[Example], context_length: int) -> Batch:
     """Examples -> one batch; a query that neighbours share (one array) is in it once."""
     texts = [e.text for e in examples if e.text is not None]
     negatives = [pixels for e in examples for pixels in e.negatives]
+    pictures = [e.pictures for e in examples if e.pictures]
     return Batch(
         queries=_stack(_shared([e.query for e in examples])),
         targets=_stack([e.target for e in examples]),
         ids=token_ids([] if texts else [e.instruction for e in examples], context_length),
         negatives=_stack(negatives) if negatives else None,
         texts=_stack(texts) if texts else None,
+        pictures=torch.tensor(pictures) if pictures else None,
     )
 
 
