@@ -17,8 +17,8 @@ from lensctl_training.data.triplet import Problems
 def read(annotations: Path, images: Path, problems: Problems) -> Iterator[Row]:
     """The triplets of an annotation file; paths are under `images`.
 
-    First the first instruction of every pair, then the second ones: side by side, they would share
-    batches, in which the target of one is a negative of the other.
+    First the first instruction of every pair, then the second ones. Side by side a third of the
+    rows of a batch of 2048 would share their target with another, through a shuffle buffer of 5000.
     """
     yield from _pass(annotations, images, 0, problems)
     for place in range(1, _most_texts(annotations)):
