@@ -45,6 +45,8 @@ class Reconciler:
         self._root_id = root_id
         self._folder = folder
         self._began = int(time.time())
+        self._last_run = 0
+        self._ambiguous: set[tuple[int, int]] = set()
         self._renumbered: dict[int, int] = {}
         self.closed: list[bytes] = []
         self.changes = Changes()
@@ -101,6 +103,7 @@ class Reconciler:
             missing = self._missing()
             if missing:
                 self._sql.execute("CREATE INDEX temp.seen_inode ON seen (inode)")
+                self._gather_evidence(missing)
             self._judge([row for row in missing if not self._follow_move(row)])
             self._sql.execute(
                 "UPDATE roots SET last_indexed = datetime(?, 'unixepoch') WHERE id = ?",
@@ -184,18 +187,41 @@ class Reconciler:
             )
         )
 
+    def _gather_evidence(self, missing: list[MissingPhoto]) -> None:
+        """What `_is_renamed` asks: the last run, and sizes with times that several photos have."""
+        (last_run,) = self._sql.execute(_LAST_RUN, (self._root_id,)).fetchone()
+        self._last_run = last_run or 0
+        asked = {row[4:6] for row in missing}
+        self._ambiguous = {row for row in self._sql.execute(_SHARED) if row in asked}
+
     def _follow_move(self, missing: MissingPhoto) -> bool:
-        """Whether a missing photo was renamed: its inode, size and time are at a new path."""
+        """Whether a missing photo was renamed: its inode, size, time and name are at a new path."""
         photo_id, path, device, inode, size, mtime_ns, content_id = missing
         if content_id is None or os.path.lexists(path):
             return False
-        places = self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall()
+        rows = self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall()
+        places = [FoundPhoto(*row) for row in rows]  # several: hard links
+        if not any(self._is_renamed(path, place) for place in places):
+            return False
         for place in places:
-            self._recorder.record_place(self._root_id, FoundPhoto(*place), content_id)
-        if places:
-            self._recorder.delete_photos([photo_id])
-            self.changes.moved += 1
-        return bool(places)
+            self._recorder.record_place(self._root_id, place, content_id)
+        self._recorder.delete_photos([photo_id])
+        self.changes.moved += 1
+        return True
+
+    def _is_renamed(self, path: bytes, place: FoundPhoto) -> bool:
+        """Whether a file with the inode, size and time of a missing photo is that photo.
+
+        File systems give the inodes of deleted files to new ones, and scans and tools that keep a
+        file's time make many files of one size and time. So it must have kept its name, and either
+        no other known photo has its size and time, or it has not changed since the last run: to
+        rename the folder above it changes nothing in it. What is left in doubt is read.
+        """
+        if os.path.basename(path) != os.path.basename(place.path):
+            return False
+        if (place.size, place.mtime_ns) not in self._ambiguous:
+            return True
+        return 0 < _changed_at(place.path) < self._last_run
 
     def _judge(self, missing: list[MissingPhoto]) -> None:
         if missing and self.changes.found == 0 and self._nothing_left(missing):
@@ -290,6 +316,10 @@ WHERE photos.inode != seen.inode AND photos.device = seen.device AND photos.size
   AND photos.mtime_ns = seen.mtime_ns AND photos.state = 'present'
   AND roots.last_indexed NOT NULL
 """
+
+_LAST_RUN = "SELECT CAST(strftime('%s', last_indexed) AS INTEGER) FROM roots WHERE id = ?"
+
+_SHARED = "SELECT size, mtime_ns FROM photos GROUP BY size, mtime_ns HAVING count(*) > 1"
 
 _SAME_FILE = """
 SELECT seen.path, seen.size, seen.mtime_ns, seen.device, seen.inode

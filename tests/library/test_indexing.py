@@ -158,10 +158,46 @@ def _came_from_another_disk(library, photo):
 def test_an_inode_alone_makes_no_moved_photo(index, photos, library, change):
     """File systems give the inodes of deleted files to new ones."""
     index(photos)
-    change(library, (photos / "a" / "00.png").rename(photos / "b" / "new.png"))
+    (photos / "b" / "c").mkdir()
+    change(library, (photos / "a" / "00.png").rename(photos / "b" / "c" / "00.png"))
     summary = index(photos)
     assert summary.moved == 0
     assert summary.encoded + summary.linked == 1
+
+
+@pytest.mark.parametrize("name", ["scans/page9.bmp", "scans/more/page1.bmp"])
+def test_a_file_that_got_the_inode_of_a_deleted_one_is_read(index, photos, library, name):
+    """Of scans many are of one size and one time; so are copies with their times kept."""
+    first, new = photos / "scans" / "page1.bmp", photos / name
+    for number, one in enumerate((first, photos / "scans" / "page2.bmp")):
+        write_photo(one, 70 + number)
+        os.utime(one, ns=(1, 1))
+    shutil.copytree(photos / "scans", photos / "backup")
+    index(photos)
+    new.parent.mkdir(exist_ok=True)
+    first.rename(new)
+    write_photo(new, 80)
+    os.utime(new, ns=(1, 1))
+    summary = index(photos)
+    assert (summary.moved, summary.encoded, summary.gone) == (0, 1, 1)
+
+
+def test_a_renamed_folder_of_copies_is_followed_unread(index, photos, library, opened):
+    """Nothing in it was changed since the last run, which is told from the times of its inodes."""
+    shutil.copytree(photos / "a", photos / "copies")
+    index(photos)
+    sql(library, "UPDATE roots SET last_indexed = datetime('now', '+2 seconds')")
+    (photos / "copies").rename(photos / "elsewhere")
+    opened.clear()
+    assert index(photos).moved == 6
+    assert opened == []
+
+
+def test_a_photo_of_another_name_is_known_by_its_content(index, photos):
+    index(photos)
+    (photos / "a" / "00.png").rename(photos / "a" / "harbour.png")
+    summary = index(photos)
+    assert (summary.moved, summary.linked, summary.encoded, summary.gone) == (0, 1, 0, 1)
 
 
 def test_a_photo_of_another_size_is_read_again_though_its_time_was_kept(index, photos, library):
