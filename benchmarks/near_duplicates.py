@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from lensctl.errors import PhotoError
-from lensctl.library.duplicates import Disk, PhotoCopy, near_groups
+from lensctl.library.duplicates import Disk, Group, PhotoCopy, near_groups
 from lensctl.library.library import Library
 from lensctl.library.session import open_session
 from lensctl.models.registry import open_model
 from lensctl.photos.decode import decode
-from lensctl.photos.near_duplicates import MAX_DISTANCE, group_near, perceptual_hash
+from lensctl.photos.near_duplicates import MAX_DISTANCE, Progress, group_near, perceptual_hash
 from lensctl.photos.scan import FoundPhoto, ScanRules, scan
 
 
@@ -97,6 +97,9 @@ class AsIndexed(Disk):
 
     def files(self, copies: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
         return tuple(copies)
+
+    def confirm(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
+        return list(groups)
 
 
 def report_library(place: Path, model: str) -> None:

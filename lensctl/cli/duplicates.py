@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,8 +54,8 @@ def duplicates(
 ) -> None:
     """Find photos that are there more than once, and say which one to keep.
 
-    Exact copies, and copies that were resized, recompressed or lightly edited. Nothing is ever
-    deleted.
+    Exact copies, and copies that were resized, recompressed or lightly edited. All that is told is
+    read first; nothing is ever deleted.
     """
     from lensctl.library.duplicates import Disk, wasted_bytes
 
@@ -76,6 +77,11 @@ def duplicates(
             f"left out: {count(len(disk.stale), 'file')}, changed or missing since indexing;"
             " bring the library up to date: lensctl index"
         )
+    for path in sorted(disk.others):
+        note(
+            f"left out: {show_path(path)}: size and time are as they were indexed, its bytes are"
+            f" not; have it read again: lensctl forget {quote(show_path(path))}, then lensctl index"
+        )
     if not groups:
         unwritten = f"; no page was written to {html}" if html is not None else ""
         note(f"no duplicates{f' in {folder}' if folder else ''}{unwritten}")
@@ -92,7 +98,7 @@ def _find(
         with existing_library(settings.library).reading() as catalog:
             _tell_linked_roots(catalog)
             under = None if folder is None else _known(catalog, folder)
-            return exact_groups(catalog, under, disk=disk)
+            return exact_groups(catalog, under, disk=disk, progress=_bar)
     with session_of(settings) as session:
         catalog = session.catalog
         _tell_linked_roots(catalog)
@@ -117,7 +123,7 @@ def _find(
             disk=disk,
             progress=_bar,
         )
-        return [*exact_groups(catalog, under, disk=disk), *near]
+        return [*exact_groups(catalog, under, disk=disk, progress=_bar), *near]
 
 
 def _known(catalog: "Catalog", folder: Path) -> bytes:

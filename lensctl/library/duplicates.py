@@ -1,11 +1,12 @@
 """Groups of photos that are the same: byte for byte, or to the eye.
 
 Exact copies are known from their content hashes, near ones from the perceptual hashes that
-indexing keeps: pairs of near hashes are candidates, and the model's vectors must agree. Photos are
-read only where they were indexed before such hashes were kept.
+indexing keeps: pairs of near hashes are candidates, and the model's vectors must agree. Candidates
+are decoded only where they were indexed before such hashes were kept.
 
 What is found may be deleted by a script, so the catalog is not believed: a photo counts only where
-its file lies on the disk as it was indexed, and a file counts once, whatever its names.
+its file lies on the disk as it was indexed, and a file counts once, whatever its names. All files
+of the groups are read and hashed: size and time do not prove what a file holds.
 """
 
 import json
@@ -27,6 +28,7 @@ from lensctl.library.recorder import signed
 from lensctl.library.vectors import SearchFile
 from lensctl.photos.decode import decode
 from lensctl.photos.near_duplicates import MAX_DISTANCE, Progress, group_near, telling_hash
+from lensctl.photos.reader import hash_file
 
 MIN_COSINE = 0.7
 """What looks the same to the hash and not to the model is not the same: drawings on plain ground,
@@ -46,6 +48,7 @@ class PhotoCopy:
     """One photo of a group.
 
     Attributes:
+        content_hash: 16 bytes, of its file when it was indexed; see `hash_file`.
         size: bytes.
         width: of the whole photo, upright, pixels.
         height: pixels.
@@ -58,6 +61,7 @@ class PhotoCopy:
 
     path: bytes
     content_id: int
+    content_hash: bytes
     size: int
     width: int
     height: int
@@ -83,12 +87,15 @@ class Disk:
 
     Attributes:
         stale: paths that are missing, or changed since they were indexed.
+        others: paths whose bytes are not those that were indexed, though size and time are.
     """
 
     def __init__(self) -> None:
         self.stale: set[bytes] = set()
+        self.others: set[bytes] = set()
         self._seen: dict[bytes, os.stat_result | None] = {}
         self._real: dict[bytes, bool] = {}
+        self._held: dict[bytes, bool] = {}
 
     def files(self, copies: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
         """The files that are there as they were indexed, best first.
@@ -103,6 +110,30 @@ class Disk:
                 own = replace(copy, links=status.st_nlink)
                 found.setdefault((status.st_dev, status.st_ino), own)
         return _best_first(found.values())
+
+    def confirm(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
+        """Groups of two or more files each of which holds the bytes that were indexed.
+
+        All are read. Near copies are copies of the first of their group, and go with it.
+        """
+        confirmed: list[Group] = []
+        for group in progress(groups, "reading copies"):
+            photos = tuple(one for one in group.photos if self._holds(one))
+            is_near = group.kind == "near"
+            if len(photos) > 1 and not (is_near and photos[0] != group.photos[0]):
+                confirmed.append(replace(group, photos=photos))
+        return confirmed
+
+    def _holds(self, copy: PhotoCopy) -> bool:
+        if copy.path not in self._held:
+            try:
+                self._held[copy.path] = hash_file(copy.path) == copy.content_hash
+                if not self._held[copy.path]:
+                    self.others.add(copy.path)
+            except PhotoError:
+                self._held[copy.path] = False
+                self.stale.add(copy.path)
+        return self._held[copy.path]
 
     def _status(self, copy: PhotoCopy) -> os.stat_result | None:
         if copy.path not in self._seen:
@@ -134,18 +165,23 @@ def _was_replaced(copy: PhotoCopy, status: os.stat_result) -> bool:
 
 
 def exact_groups(
-    catalog: Catalog, folder: bytes | None = None, *, disk: Disk | None = None
+    catalog: Catalog,
+    folder: bytes | None = None,
+    *,
+    disk: Disk | None = None,
+    progress: Progress = lambda items, _: items,
 ) -> list[Group]:
     """Photos with the same bytes, largest waste of space first.
 
     Args:
         folder: only photos in it.
         disk: learns which files are stale; one for all searches of a run.
+        progress: shows how far the long loop is.
     """
     disk = disk or Disk()
     several = _by_content(catalog, folder, _present_contents(catalog, folder, at_least=2))
     groups = [Group("exact", disk.files(copies)) for copies in several.values()]
-    wasteful = [group for group in groups if len(group.photos) > 1]
+    wasteful = disk.confirm([group for group in groups if len(group.photos) > 1], progress)
     return sorted(wasteful, key=lambda group: -wasted_bytes([group]))
 
 
@@ -168,7 +204,7 @@ def near_groups(
         folder: only photos in it.
         max_distance: bits in which the hashes may differ.
         disk: learns which files are stale; one for all searches of a run.
-        progress: shows how far the long loop is.
+        progress: shows how far the long loops are.
     """
     disk = disk or Disk()
     present = _present_contents(catalog, folder)
@@ -183,7 +219,7 @@ def near_groups(
         photos = [one for content in chain for one in disk.files(copies.get(content, []))[:1]]
         told = [_Told(one, known[one.content_id], rows[one.content_id]) for one in photos]
         groups += [Group("near", disk.files(alike)) for alike in _alike(told, file, max_distance)]
-    return [group for group in groups if len(group.photos) > 1]
+    return disk.confirm([group for group in groups if len(group.photos) > 1], progress)
 
 
 class LookingAt:
@@ -316,7 +352,7 @@ def _by_content(
     """Content id -> the places of some contents."""
     condition, values = ("", []) if folder is None else folder_condition(folder)
     rows = catalog.connection.execute(
-        "SELECT photos.path, contents.id, photos.size, width, height, format, taken,"
+        "SELECT photos.path, contents.id, contents.hash, photos.size, width, height, format, taken,"
         " photos.mtime_ns, device, inode,"
         " CAST(coalesce(strftime('%s', roots.last_indexed), 0) AS INTEGER)"
         " FROM photos JOIN roots ON roots.id = photos.root_id"

@@ -230,6 +230,26 @@ def test_a_photo_replaced_by_one_of_its_size_and_time_is_no_exact_copy(
     assert (summary.encoded, summary.linked) == (0, 0)
 
 
+@pytest.mark.parametrize("changed", ["one.bmp", "two-longer.bmp"])
+@EXACT_AND_NEAR
+def test_a_photo_changed_in_place_with_its_time_kept_is_no_copy(
+    copy: MakeCopy, changed: str, index, search, tmp_path: Path
+) -> None:
+    """Nothing but its bytes tells."""
+    photo = _scene(tmp_path / "p" / "one.bmp", 1)
+    copy(photo, tmp_path / "p" / "two-longer.bmp")
+    index(tmp_path / "p")
+    place = tmp_path / "p" / changed
+    before = place.stat()
+    with place.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    groups, disk = search()
+    assert groups == []
+    assert (disk.others, disk.stale) == ({os.fsencode(place)}, set())
+
+
 def test_a_date_and_a_name_of_its_own_go_before_bytes(index, find: Find, tmp_path: Path) -> None:
     with Image.open(_scene(tmp_path / "scene.png", 1)) as image:
         (tmp_path / "p").mkdir()
@@ -414,7 +434,8 @@ def test_photos_of_an_older_library_are_looked_at_once(
     (group,), refused = look_at(progress)
     assert [os.path.basename(one.path) for one in group.photos] == [b"one.png", b"two.png"]
     assert refused == []
-    assert [title for title, _ in shown] == ["looking at photos", "comparing photos"]
+    titles = ["looking at photos", "comparing photos", "reading copies"]
+    assert [title for title, _ in shown] == titles
     assert shown[0][1] == 4
     assert sorted(value is None for value in _kept_looks(library).values()) == [0, 0, 0, 1]
     assert find() == [["p/one.png", "p/two.png"]]  # asks for no looking

@@ -52,7 +52,7 @@ def test_exact_and_near_copies_and_nothing_else(place: Path) -> None:
     assert ["chelsea.jpg", "cat small.jpg"] in found["near"]
 
 
-def test_exact_alone_reads_no_photo(place: Path) -> None:
+def test_exact_alone(place: Path) -> None:
     assert _groups(place, "--exact")["near"] == []
     assert len(_groups(place, "--exact")["exact"]) == 1
 
@@ -131,12 +131,21 @@ def test_only_copies_that_could_be_deleted_are_told(changed_place: Path, tmp_pat
     assert "%" not in done.stderr  # no progress bar in a pipe
 
 
-def test_after_indexing_again_nothing_is_left_out(changed_place: Path) -> None:
+def test_after_indexing_again_only_what_it_cannot_see_is_left_out(changed_place: Path) -> None:
     done = run_in(changed_place, "index")
     assert done.returncode == 0, done.stderr
     done = run_in(changed_place, "duplicates", "--paths")
     assert len(done.stdout.splitlines()) == 2
     assert "left out" not in done.stderr
+
+    copy = changed_place / "photos" / "coins (1).jpg"
+    before = copy.stat()
+    copy.write_bytes(bytes(before.st_size))
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = run_in(changed_place, "duplicates", "--exact", "--paths")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"left out: {copy}: size and time are as they were" in done.stderr
+    assert f"lensctl forget '{copy}'" in done.stderr
 
 
 def test_black_and_grey_are_no_near_copies(tmp_path: Path) -> None:
@@ -158,6 +167,6 @@ def test_a_terminal_sees_how_far_it_is(place: Path) -> None:
         catalog.execute("DELETE FROM looks")  # as a library of an older lensctl
     terminal = Terminal(["duplicates", "--paths"], environment_of(place))
     assert terminal.wait_for_exit() == 0
-    for title in (b"looking at photos: ", b"comparing photos: "):
+    for title in (b"looking at photos: ", b"comparing photos: ", b"reading copies: "):
         assert title in terminal.raw
     assert "%" not in terminal.text()  # the bars are gone when the work is done
