@@ -2,7 +2,8 @@
 
 The scan goes into a temporary table; joins tell unchanged, moved, new and missing photos apart.
 A missing photo is gone only when its folder can be seen without it: a root or a mount that is
-absent or empty is offline, and nothing in it is forgotten.
+absent or empty is offline, and nothing in it is forgotten. Neither is it when another disk lies
+there: what was offline is gone only when photos that were offline with it were seen again.
 """
 
 import os
@@ -16,8 +17,12 @@ from lensctl.photos.scan import FoundPhoto, LeftOutRaw, look
 
 _BLOCK = 2000
 
-MissingPhoto = tuple[int, bytes, int, int, int, int, int | None]
-"""(photo id, path, device, inode, size, mtime_ns, content id) of a photo the scan did not give."""
+MissingPhoto = tuple[int, bytes, int, int, int, int, int | None, bool]
+"""A photo the scan did not give: (photo id, path, device, inode, size, mtime_ns, content id,
+whether it was offline before)."""
+
+_Disk = tuple[int, bool]
+"""(device number, whether offline): photos that came and went together."""
 
 
 @dataclass
@@ -47,7 +52,6 @@ class Reconciler:
         self._began = int(time.time())
         self._last_run = 0
         self._ambiguous: set[tuple[int, int]] = set()
-        self._renumbered: dict[int, int] = {}
         self.closed: list[bytes] = []
         self.changes = Changes()
 
@@ -99,12 +103,13 @@ class Reconciler:
         """Bring the catalog's places in line with the scan, in one transaction."""
         with self._recorder.transaction():
             self._doubt_replaced()
-            self._welcome_back()
             missing = self._missing()
+            disks = self._disks_seen_again() if missing else {}
+            self._welcome_back()
             if missing:
                 self._sql.execute("CREATE INDEX temp.seen_inode ON seen (inode)")
                 self._gather_evidence(missing)
-            self._judge([row for row in missing if not self._follow_move(row)])
+            self._judge([row for row in missing if not self._follow_move(row)], disks)
             self._sql.execute(
                 "UPDATE roots SET last_indexed = datetime(?, 'unixepoch') WHERE id = ?",
                 (self._began, self._root_id),
@@ -160,15 +165,26 @@ class Reconciler:
         ]
         self._sql.executemany("UPDATE photos SET size = -1 WHERE id = ?", replaced)
 
+    def _disks_seen_again(self) -> dict[_Disk, set[int]]:
+        """The numbers that disks have now, told by photos that are there as they were.
+
+        A disk may come back under another number, and another disk under its number. A photo of the
+        same inode proves a disk; on FAT disks and some servers, where inodes are numbered at every
+        mount, more than half of the photos do, and not one of them that was copied to where the
+        disk used to be.
+        """
+        condition, values = folder_condition(self._folder)
+        rows = self._sql.execute(_PHOTOS_OF_DISKS.format(condition=condition), values)
+        photos = {(device, bool(offline)): count for device, offline, count in rows}
+        found: dict[_Disk, set[int]] = {}
+        for device, offline, number, count, same_inode in self._sql.execute(_SEEN_AGAIN):
+            disk = device, bool(offline)
+            if same_inode or 2 * count > photos.get(disk, 0):
+                found.setdefault(disk, set()).add(number)
+        return found
+
     def _welcome_back(self) -> int:
         """How many photos are present again, or under another number."""
-        # A disk may come back under another device number; photos still there tell which.
-        self._renumbered = dict(
-            self._sql.execute(
-                "SELECT DISTINCT photos.device, seen.device FROM photos JOIN seen USING (path)"
-                " WHERE photos.device != seen.device"
-            ).fetchall()
-        )
         cursor = self._sql.execute(
             "UPDATE photos SET state = 'present', device = seen.device, inode = seen.inode"
             " FROM seen WHERE seen.path = photos.path AND seen.size = photos.size"
@@ -181,7 +197,8 @@ class Reconciler:
         condition, values = folder_condition(self._folder)
         return list(
             self._sql.execute(
-                "SELECT id, path, device, inode, size, mtime_ns, content_id FROM photos"
+                "SELECT id, path, device, inode, size, mtime_ns, content_id, state = 'offline'"
+                " FROM photos"
                 f" WHERE path NOT IN (SELECT path FROM seen) {condition}",
                 values,
             )
@@ -196,7 +213,7 @@ class Reconciler:
 
     def _follow_move(self, missing: MissingPhoto) -> bool:
         """Whether a missing photo was renamed: its inode, size, time and name are at a new path."""
-        photo_id, path, device, inode, size, mtime_ns, content_id = missing
+        photo_id, path, device, inode, size, mtime_ns, content_id, _ = missing
         if content_id is None or os.path.lexists(path):
             return False
         rows = self._sql.execute(_SAME_FILE, (inode, size, mtime_ns, device)).fetchall()
@@ -223,15 +240,15 @@ class Reconciler:
             return True
         return 0 < _changed_at(place.path) < self._last_run
 
-    def _judge(self, missing: list[MissingPhoto]) -> None:
+    def _judge(self, missing: list[MissingPhoto], disks: dict[_Disk, set[int]]) -> None:
         if missing and self.changes.found == 0 and self._nothing_left(missing):
             self.set_offline()
             return
-        verdicts = _Verdicts(self._renumbered, self.closed)
+        verdicts = _Verdicts(disks, self.closed)
         states: list[tuple[str, int]] = []
         gone: list[int] = []
-        for photo_id, path, device, *_ in missing:
-            verdict = verdicts.of(path, device)
+        for photo_id, path, device, *_, offline in missing:
+            verdict = verdicts.of(path, (device, bool(offline)))
             if verdict == "gone":
                 gone.append(photo_id)
             else:
@@ -257,25 +274,28 @@ def _changed_at(path: bytes) -> float:
 class _Verdicts:
     """Whether a photo that the scan did not give is excluded, offline or gone."""
 
-    def __init__(self, renumbered: dict[int, int], closed: Sequence[bytes]) -> None:
-        self._renumbered = renumbered
+    def __init__(self, disks: dict[_Disk, set[int]], closed: Sequence[bytes]) -> None:
+        self._disks = disks
+        self._proven = {number for numbers in disks.values() for number in numbers}
         self._closed = tuple(map(with_slash, closed))
         self._nearest: dict[bytes, int | None] = {}
 
-    def of(self, path: bytes, device: int) -> str:
+    def of(self, path: bytes, disk: _Disk) -> str:
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return self._of_absent(path, device)
+            return self._of_absent(path, disk)
         except OSError:
             return "offline"
         return "offline" if path.startswith(self._closed) else "excluded"
 
-    def _of_absent(self, path: bytes, device: int) -> str:
+    def _of_absent(self, path: bytes, disk: _Disk) -> str:
         nearest = self._device_above(os.path.dirname(path))
-        if nearest is None:
-            return "offline"
-        return "gone" if self._renumbered.get(device, device) == nearest else "offline"
+        if disk in self._disks:
+            return "gone" if nearest in self._disks[disk] else "offline"
+        device, offline = disk
+        is_there = nearest == device and device not in self._proven
+        return "gone" if is_there and not offline else "offline"
 
     def _device_above(self, folder: bytes) -> int | None:
         """Device of the nearest folder that exists; None where it cannot be looked at."""
@@ -293,6 +313,16 @@ _TEMPORARY = {
     "seen": "path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, device INTEGER, inode INTEGER",
     "left_out": "path BLOB, twin BLOB, PRIMARY KEY (path, twin)",
 }
+
+_PHOTOS_OF_DISKS = """
+SELECT device, state = 'offline', count(*) FROM photos WHERE 1 {condition} GROUP BY 1, 2
+"""
+
+_SEEN_AGAIN = """
+SELECT photos.device, photos.state = 'offline', seen.device, count(*),
+       max(photos.inode = seen.inode)
+FROM photos JOIN seen USING (path, size, mtime_ns) GROUP BY 1, 2, 3
+"""
 
 _RAWS_ALONE = """
 WITH unreadable AS (

@@ -348,6 +348,50 @@ def test_unmounted_disk_inside_a_root_is_offline(index, photos, library):
     assert paths(library, "state = 'offline'") == [mounted / "on-disk.png"]
 
 
+def test_another_disk_in_the_place_of_one_that_is_away_forgets_nothing(index, photos, library):
+    """Mount points are used again, and so are the numbers of disks."""
+    index(photos)
+    away = photos.rename(photos.with_name("away"))
+    index(photos)
+    write_photo(photos / "c" / "other.png", 60)
+    for _ in range(2):
+        summary = index(photos)
+        assert (summary.found, summary.offline, summary.gone) == (1, 12, 0)
+    photos.rename(photos.with_name("other"))
+    away.rename(photos)
+    (photos / "a" / "00.png").unlink()
+    summary = index(photos)
+    assert (summary.encoded, summary.offline, summary.gone) == (0, 1, 1)
+    assert paths(library, "state = 'offline'") == [photos / "c" / "other.png"]
+
+
+ANOTHER_NUMBER = "UPDATE photos SET device = device + 1"
+FAT = ", inode = inode + 1"
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_photo_of_the_same_name_is_not_the_whole_disk(index, photos, library, copied):
+    """Something wrote to the mount point of a disk that was away."""
+    index(photos)
+    sql(library, ANOTHER_NUMBER + FAT)
+    for photo in photos.rglob("[01]*[1-9].png"):
+        photo.unlink()
+    if not copied:
+        write_photo(photos / "a" / "00.png", 60)
+    summary = index(photos)
+    assert (summary.found, summary.offline, summary.gone) == (2, 10, 0)
+
+
+@pytest.mark.parametrize("inodes", ["", FAT])
+def test_a_disk_that_came_back_under_another_number_is_known(index, photos, library, inodes):
+    index(photos)
+    sql(library, ANOTHER_NUMBER + inodes + ", state = 'offline'")
+    (photos / "a" / "00.png").unlink()
+    summary = index(photos)
+    assert (summary.encoded, summary.offline, summary.gone) == (0, 0, 1)
+    assert set(states(library).values()) == {"present"}
+
+
 def test_excluded_photo_disappears_and_its_vector_stays(index, photos, library, model):
     index(photos)
     encoded = model.encoded
