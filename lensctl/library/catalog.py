@@ -277,6 +277,19 @@ class Catalog:
             ).fetchone()[0]
         )
 
+    def some_files(self, path: bytes, at_most: int) -> list[tuple[bytes, int]]:
+        """(path relative to it, size) of photos at or under a path, drawn where there are more.
+
+        The relative path of a photo that is the path itself is empty.
+        """
+        condition, values = folder_condition(path)
+        rows = self.connection.execute(
+            f"SELECT path, size FROM photos WHERE 1 {condition} ORDER BY random() LIMIT ?",
+            [*values, at_most],
+        )
+        start = len(with_slash(path))
+        return [(photo[start:], size) for photo, size in rows]
+
     def state_counts(self) -> dict[str, int]:
         """Photos that are searchable, offline (searchable too), excluded, unreadable."""
         row = self.connection.execute(

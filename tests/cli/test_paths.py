@@ -61,6 +61,24 @@ def test_a_failed_relocate_changes_nothing(run: Run, indexed: Path) -> None:
     assert run("status", "--json").stdout == before
 
 
+def test_relocate_looks_for_the_photos(run: Run, indexed: Path) -> None:
+    """As a wrong folder would have the next index run forget them all."""
+    before = run("status", "--json").stdout
+    moved = indexed.parent / "disk" / "photos"
+    moved.parent.mkdir()
+    indexed.rename(moved)
+    (moved.parent / "0.png").write_bytes(b"another")
+    done = run("relocate", indexed, moved.parent)
+    assert done.returncode == 2
+    assert "none of 3 photos looked for is there with its size" in done.stderr
+    assert f"deeper: lensctl relocate {indexed} {moved}\n" in done.stderr
+    assert run("status", "--json").stdout == before
+    (moved / "1.png").unlink()
+    done = run("relocate", indexed, moved)
+    assert (done.returncode, done.stdout) == (0, f"3 photos now at {moved}\n")
+    assert done.stderr.startswith("not there with their sizes: 1 of 3 photos looked for; lensctl")
+
+
 def test_a_single_photo_is_relocated_into_a_folder_that_was_indexed(
     run: Run, indexed: Path
 ) -> None:
