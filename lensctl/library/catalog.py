@@ -242,13 +242,13 @@ class Catalog:
         condition, values = ("", []) if under is None else folder_condition(under)
         rows = self.connection.execute(
             _DESCRIBE.format(visible=VISIBLE, condition=condition),
-            [json.dumps(list(content_ids)), *values],
+            [*values, json.dumps(list(content_ids))],
         )
         found: dict[int, ContentFacts] = {}
         for row in rows:
             keywords = tuple(json.loads(row[14])) if row[14] else ()
             facts = ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords, row[15])  # type: ignore[call-arg]
-            found.setdefault(facts.content_id, facts)
+            found[facts.content_id] = facts
         return found
 
     def locate(self, path: str | bytes | os.PathLike[str]) -> bytes:
@@ -336,9 +336,10 @@ SELECT contents.id, photos.id, photos.path,
         WHERE twins.content_id = contents.id AND twins.state != 'excluded'),
        photos.state = 'offline', format, width, height, taken, camera, lens, latitude, longitude,
        rating, keywords, contents.hash
-FROM contents JOIN photos ON photos.content_id = contents.id
-WHERE contents.id IN (SELECT value FROM json_each(?)) AND {visible} {condition}
-ORDER BY photos.state = 'offline', photos.path
+FROM contents JOIN photos ON photos.id = (
+    SELECT photos.id FROM photos WHERE photos.content_id = contents.id AND {visible} {condition}
+    ORDER BY photos.state = 'offline', photos.path LIMIT 1)
+WHERE contents.id IN (SELECT value FROM json_each(?))
 """
 
 

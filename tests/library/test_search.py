@@ -243,6 +243,26 @@ def test_forgotten_photos_leave_no_vector_behind(coloured, library, model):
             assert catalog.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (14,)
 
 
+def test_the_work_to_describe_a_photo_grows_as_its_copies_do(photos, library, index):
+    index(photos)
+    steps = {}
+    for copies in (300, 600):
+        with library.writing() as recorder:
+            recorder.connection.executemany(
+                "INSERT OR IGNORE INTO photos SELECT NULL, root_id, CAST(? AS BLOB), size,"
+                " mtime_ns, device, inode, content_id, state, error FROM photos"
+                " WHERE content_id = 1 LIMIT 1",
+                [(f"/copies/{number:03}.png",) for number in range(copies - 1)],
+            )
+        with library.reading() as catalog:
+            told = []
+            catalog.connection.set_progress_handler(lambda told=told: told.append(1), 100)
+            facts = catalog.describe([1])[1]
+        assert (facts.copies, facts.path) == (copies, b"/copies/000.png")
+        steps[copies] = len(told)
+    assert 100 < steps[600] < 3 * steps[300]
+
+
 def test_relocated_folder_is_found_at_its_new_place(coloured, library, model, index):
     moved = coloured.rename(coloured.with_name("moved"))
     with library.writing() as recorder:
