@@ -74,7 +74,8 @@ class Indexer:
             self._note_offline(folder, reconciler)
             return
         self._watcher.scanning(folder)
-        reconciler.take_in(self._scan(folder, reconciler))
+        root = dict(recorder.roots())[root_id]
+        reconciler.take_in(self._scan(folder, root, reconciler))
         if self._watcher.wants_stop():
             # Half a scan says nothing about the photos that it did not come to.
             self.summary.stopped = True
@@ -104,12 +105,14 @@ class Indexer:
         self.summary.offline_folders.append(folder)
         self.summary.add(reconciler.changes)
 
-    def _scan(self, folder: bytes, reconciler: Reconciler) -> Iterator[FoundPhoto | LeftOutRaw]:
+    def _scan(
+        self, folder: bytes, root: bytes, reconciler: Reconciler
+    ) -> Iterator[FoundPhoto | LeftOutRaw]:
         rules = ScanRules(
             exclude=self._options.exclude,
             skip_folders=(os.fsencode(self._library.folder.resolve()),),
         )
-        for one in scan(folder, rules):
+        for one in scan(folder, rules, root):
             if self._watcher.wants_stop():
                 return
             if isinstance(one, SkippedFile):

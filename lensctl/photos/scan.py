@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from lensctl.photos.files import kind_of
@@ -17,6 +17,7 @@ from lensctl.photos.rules import IgnoreLevel, ScanRules, skipped_by_default, twi
 
 __all__ = ["FoundPhoto", "LeftOutRaw", "ScanRules", "SkippedFile", "look", "scan"]
 
+_LEFT_OUT = "left out by a pattern: of --exclude, the config file or a .lensctlignore above it"
 _LOOP = "a symbolic link that leads back to itself"
 
 
@@ -68,18 +69,23 @@ class SkippedFile:
     is_folder: bool = False
 
 
-def scan(root: bytes, rules: ScanRules) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
+def scan(
+    folder: bytes, rules: ScanRules, root: bytes | None = None
+) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
     """The photos below a folder, in an order that depends on names alone.
 
     Symlinked folders are followed after all real ones, and a folder is entered once, by its real
-    path where that lies below the root; so loops end and no photo comes twice. A RAW that has a
-    JPEG or HEIC of the same name beside it, which is not empty, is not a second photo.
+    path where that lies below it; so loops end and no photo comes twice. A RAW that has a JPEG or
+    HEIC of the same name beside it, which is not empty, is not a second photo.
 
     Args:
-        root: a folder; one that is missing or closed is yielded as a SkippedFile.
+        folder: one that is missing, closed or left out is yielded as a SkippedFile.
         rules: what to leave out.
+        root: absolute path of a folder that holds it: patterns are relative to that, and the ignore
+            files from there on are in force; None: the folder itself.
     """
-    return _Walk(os.path.abspath(root), rules).run()
+    folder = os.path.abspath(folder)
+    return _Walk(rules).run(folder, folder if root is None else root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +110,14 @@ class _Listing:
 
 
 class _Walk:
-    def __init__(self, root: bytes, rules: ScanRules) -> None:
+    def __init__(self, rules: ScanRules) -> None:
         self._rules = rules
-        self._pending = [_Folder(root, b"")]
+        self._pending: list[_Folder] = []
         self._links: deque[_Folder] = deque()
         self._seen: set[tuple[int, int]] = set()
 
-    def run(self) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
+    def run(self, start: bytes, root: bytes) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
+        yield from self._descend(start, root)
         while self._pending or self._links:
             folder = self._pending.pop() if self._pending else self._links.popleft()
             try:
@@ -128,15 +135,38 @@ class _Walk:
             self._seen.add(identity)
             yield from self._enter(folder, identity, entries)
 
+    def _descend(self, start: bytes, root: bytes) -> Iterator[SkippedFile]:
+        """Go down from the root to where to start, unless rules leave that out.
+
+        A folder that was named is no hidden one: what is left out by default is not asked.
+        """
+        folder = _Folder(root, b"")
+        below = os.path.relpath(start, root)
+        for name in below.split(b"/") if below != b"." else ():
+            path, relative = os.path.join(folder.path, name), os.path.join(folder.relative, name)
+            level = folder.level
+            if os.path.lexists(os.path.join(folder.path, self._rules.ignore_file)):
+                level = yield from self._read_level(folder)
+            if self._rules.leaves_out(relative, level, is_folder=True, default=False):
+                yield SkippedFile(start, _LEFT_OUT)
+                return
+            folder = _Folder(path, relative, level)
+        self._pending.append(folder)
+
+    def _read_level(self, folder: _Folder) -> Generator[SkippedFile, None, IgnoreLevel | None]:
+        """The rules in force in a folder with an ignore file; yields what is wrong with that."""
+        level, problems = self._rules.read_level(folder.path, folder.relative, folder.level)
+        ignore_file = os.path.join(folder.path, self._rules.ignore_file)
+        for problem in problems:
+            yield SkippedFile(ignore_file, problem)
+        return level
+
     def _enter(
         self, folder: _Folder, identity: tuple[int, int], entries: list[os.DirEntry[bytes]]
     ) -> Iterator[FoundPhoto | LeftOutRaw | SkippedFile]:
         level = folder.level
         if any(entry.name == self._rules.ignore_file for entry in entries):
-            level, problems = self._rules.read_level(folder.path, folder.relative, level)
-            ignore_file = os.path.join(folder.path, self._rules.ignore_file)
-            for problem in problems:
-                yield SkippedFile(ignore_file, problem)
+            level = yield from self._read_level(folder)
         listing = self._sort_out(folder, level, entries)
         yield from _photos(listing)
         yield from listing.problems

@@ -402,6 +402,21 @@ def test_excluded_photo_disappears_and_its_vector_stays(index, photos, library, 
     assert len(paths(library)) == 12
 
 
+def test_rules_above_a_folder_hold_when_it_is_indexed_alone(index, photos, library):
+    write_photo(photos / "private" / "deep" / "50.png", 50)
+    write_photo(photos / "a" / "draft.png", 51)
+    (photos / ".lensctlignore").write_text("private/\ndraft.png\n")
+    index(photos)
+    for folder in (photos / "private", photos / "private" / "deep"):
+        summary = index(folder)
+        assert (summary.found, summary.encoded) == (0, 0)
+        assert [path for path, _ in summary.skipped] == [os.fsencode(folder)]
+    assert index(photos / "a").found == 6
+    # Patterns are relative to the folder that was indexed first.
+    assert index(photos / "b", exclude=("/06.png", "/b/07.png")).excluded == 1
+    assert paths(library, "state = 'excluded'") == [photos / "b" / "07.png"]
+
+
 def test_excluded_photos_stay_excluded_while_their_disk_is_away(index, photos, library):
     index(photos)
     index(photos, exclude=("a/",))
