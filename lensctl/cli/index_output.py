@@ -44,8 +44,8 @@ class IndexProgress:
         from tqdm import tqdm
 
         if not self._quiet and not self._brief:
-            least = duration(photos * seconds_per_photo)
-            note(f"{count(photos, 'photo')} to read; encoding alone takes about {least}")
+            most = duration(photos * seconds_per_photo)  # whose content is known is not known yet
+            note(f"{count(photos, 'photo')} to read; encoding alone takes at most about {most}")
         if self._bar is not None:
             self._bar.close()
         self._bar = tqdm(
@@ -90,16 +90,16 @@ def told_changes(summary: "IndexSummary") -> str:
 
 def print_problems(summary: "IndexSummary") -> None:
     """What could not be read, on stderr, with reasons."""
-    _list("could not be read", summary.unreadable)
-    _list("skipped", summary.skipped)
+    _list("could not be read", summary.unreadable, "lensctl status --errors")
+    _list("skipped", summary.skipped, "lensctl index --json")  # the library does not keep them
 
 
-def _list(what: str, rows: list[tuple[bytes, str]]) -> None:
+def _list(what: str, rows: list[tuple[bytes, str]], whole: str) -> None:
     listed = _LISTED if sys.stderr.isatty() else len(rows)
     for path, reason in rows[:listed]:
         note(f"{what}: {show_path(path)}: {reason}")
     if len(rows) > listed:
-        note(f"... and {len(rows) - listed:,} more; all of them: lensctl status --errors")
+        note(f"... and {len(rows) - listed:,} more; all of them: {whole}")
 
 
 def summary_to_dict(summary: "IndexSummary") -> dict[str, object]:
