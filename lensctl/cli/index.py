@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lensctl.cli.index_output import IndexProgress, print_summary, summary_to_dict
+from lensctl.cli.index_output import IndexProgress, print_news, print_summary, summary_to_dict
 from lensctl.cli.opening import model_name
 from lensctl.cli.options import (
     DeviceOption,
     LibraryOption,
     ModelOption,
     PrecisionOption,
-    QuietOption,
     read_path,
 )
 from lensctl.cli.terminal import GracefulStop, note
@@ -59,7 +58,12 @@ def index(
         typer.Option(metavar="N", min=0, help="Photos encoded together; 0: found by measuring."),
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    quiet: QuietOption = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Tell only errors, and what went offline or proved unreadable."
+        ),
+    ] = False,
 ) -> None:
     """Index folders of photos: new and changed photos are encoded, the rest is left alone.
 
@@ -94,7 +98,9 @@ def index(
         summary = indexer.run(chosen)
     if as_json:
         print(json.dumps(summary_to_dict(summary)))
-    elif not quiet:
+    elif quiet:
+        print_news(summary)
+    else:
         print_summary(summary)
     if stop.signal:
         sys.exit(stop.exit_code)

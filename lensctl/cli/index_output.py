@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _LISTED = 20
 """Photos with problems that a terminal is shown."""
 
+_KEPT = "nothing was forgotten (moved: lensctl relocate OLD NEW; gone for good: lensctl forget)"
+
 
 class IndexProgress:
     """The progress bar: on a terminal only, and gone when the work is done.
@@ -65,13 +67,18 @@ def print_summary(summary: "IndexSummary") -> None:
     found, changes = count(summary.found, "photo"), told_changes(summary)
     print(f"{found} found: {changes} ({duration(summary.seconds)})")
     for path in summary.offline_folders:
-        note(
-            f"offline: {show_path(path)}: missing, empty or closed, nothing was forgotten"
-            " (moved: lensctl relocate OLD NEW; gone for good: lensctl forget)"
-        )
+        note(f"offline: {show_path(path)}: missing, empty or closed, {_KEPT}")
     print_problems(summary)
     if summary.stopped:
         note("stopped; run the command again to go on")
+
+
+def print_news(summary: "IndexSummary") -> None:
+    """On stderr, what a job that runs quietly should be told, and the next run does not repeat:
+    photos that went offline in this run, or proved unreadable in it."""
+    for path, photos in summary.went_offline:
+        note(f"offline: {show_path(path)}: {count(photos, 'photo')} since this run, {_KEPT}")
+    _list("could not be read", summary.unreadable, "lensctl status --errors")
 
 
 def told_changes(summary: "IndexSummary") -> str:

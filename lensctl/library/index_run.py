@@ -23,7 +23,11 @@ class IndexOptions:
 
 @dataclass
 class IndexSummary:
-    """What an index run did, in photos."""
+    """What an index run did, in photos.
+
+    Attributes:
+        went_offline: (indexed folder, how many of its photos went offline in this run).
+    """
 
     found: int = 0
     encoded: int = 0
@@ -35,11 +39,14 @@ class IndexSummary:
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
     offline_folders: list[bytes] = field(default_factory=list)
+    went_offline: list[tuple[bytes, int]] = field(default_factory=list)
     stopped: bool = False
     seconds: float = 0.0
 
-    def add(self, changes: Changes) -> None:
+    def add(self, folder: bytes, changes: Changes) -> None:
         """Count in what reconciling a folder did."""
+        if changes.went_offline:
+            self.went_offline.append((folder, changes.went_offline))
         self.found += changes.found
         self.moved += changes.moved
         self.excluded += changes.excluded

@@ -81,12 +81,12 @@ class Indexer:
             self.summary.stopped = True
             return
         changes = reconciler.settle()
-        self.summary.add(changes)
+        self.summary.add(folder, changes)
         if changes.offline and not changes.found:
             self.summary.offline_folders.append(folder)
         self._read(reconciler, recorder, lens, root_id)
         if not self.summary.stopped:
-            self.summary.add(reconciler.take_in_raws())
+            self.summary.add(folder, reconciler.take_in_raws())
             self._read(reconciler, recorder, lens, root_id)
 
     def _read(
@@ -103,7 +103,7 @@ class Indexer:
     def _note_offline(self, folder: bytes, reconciler: Reconciler) -> None:
         reconciler.set_offline()
         self.summary.offline_folders.append(folder)
-        self.summary.add(reconciler.changes)
+        self.summary.add(folder, reconciler.changes)
 
     def _scan(
         self, folder: bytes, root: bytes, reconciler: Reconciler

@@ -27,12 +27,13 @@ _Disk = tuple[int, bool]
 
 @dataclass
 class Changes:
-    """What reconciling a folder did, in photos."""
+    """What reconciling a folder did, in photos; `went_offline` of those offline since this run."""
 
     found: int = 0
     moved: int = 0
     excluded: int = 0
     offline: int = 0
+    went_offline: int = 0
     gone: int = 0
 
 
@@ -138,10 +139,11 @@ class Reconciler:
         condition, values = folder_condition(self._folder)
         with self._recorder.transaction():
             cursor = self._sql.execute(
-                f"UPDATE photos SET state = 'offline' WHERE state != 'excluded' {condition}",
+                f"UPDATE photos SET state = 'offline' WHERE state = 'present' {condition}",
                 values,
             )
-        self.changes.offline = cursor.rowcount
+        self.changes.went_offline = cursor.rowcount
+        self.changes.offline = self.known()
 
     def known(self) -> int:
         """How many photos of the folder the catalog knows and has not excluded."""
@@ -253,6 +255,7 @@ class Reconciler:
                 gone.append(photo_id)
             else:
                 states.append((verdict, photo_id))
+                self.changes.went_offline += verdict == "offline" and not offline
         self._recorder.set_states(states)
         self._recorder.delete_photos(gone)
         self.changes.gone = len(gone)

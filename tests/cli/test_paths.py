@@ -79,6 +79,20 @@ def test_relocate_looks_for_the_photos(run: Run, indexed: Path) -> None:
     assert done.stderr.startswith("not there with their sizes: 1 of 3 photos looked for; lensctl")
 
 
+def test_a_quiet_run_tells_what_is_new_and_bad_once(run: Run, indexed: Path) -> None:
+    bad = indexed / "bad.png"
+    bad.write_bytes(b"no photo")
+    done = run("index", "-q")
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert done.stderr.startswith(f"could not be read: {bad}: ")
+    indexed.rename(indexed.with_name("away"))
+    done = run("index", "-q")
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+    assert done.stderr.startswith(f"offline: {indexed}: 4 photos since this run, nothing was")
+    done = run("index", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_single_photo_is_relocated_into_a_folder_that_was_indexed(
     run: Run, indexed: Path
 ) -> None:

@@ -345,6 +345,8 @@ def test_unmounted_disk_inside_a_root_is_offline(index, photos, library):
     (photos / "a" / "00.png").unlink()
     summary = index(photos)
     assert (summary.offline, summary.gone) == (1, 1)
+    assert summary.went_offline == [(os.fsencode(photos), 1)]
+    assert index(photos).went_offline == []
     assert paths(library, "state = 'offline'") == [mounted / "on-disk.png"]
 
 
