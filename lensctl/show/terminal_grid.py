@@ -1,7 +1,7 @@
 """Results as a grid of thumbnails in the terminal: kitty graphics, Sixel, or coloured half blocks.
 
-`textual_image` finds out what the terminal can do by asking it. A row of the grid is one picture,
-for a terminal places pictures one under the other only; captions follow as text.
+What the terminal can do, it is asked. A row of the grid is one picture, for a terminal places
+pictures one under the other only; captions follow as text.
 """
 
 import io
@@ -10,11 +10,12 @@ import os
 import re
 import select
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from lensctl.errors import PhotoError
 from lensctl.show.names import show_path
@@ -30,6 +31,8 @@ _DRAWN_SIDE = 512
 _CELL_COLUMNS = 24
 _GAP_COLUMNS = 2
 _READERS = 8
+_PATIENCE = 2.0
+"""Seconds for a terminal's answer: it may be at the far end of a slow network."""
 
 _Colour = tuple[int, int, int]
 
@@ -37,6 +40,8 @@ _Colour = tuple[int, int, int]
 def can_show(file: TextIO) -> bool:
     """Whether thumbnails make sense: a person at a terminal, and not the dumbest of them."""
     if not (file.isatty() and sys.stdin.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    if not _in_foreground(sys.stdin.fileno()):  # who asks the terminal from there is stopped
         return False
     size = os.get_terminal_size(file.fileno())
     return size.columns > 0 and size.lines > 0  # a serial line or a script says nothing of it
@@ -48,31 +53,33 @@ def print_grid(
     """Print numbered thumbnails, as many abreast as the window is wide.
 
     Photos that cannot be read, or whose disk is away, leave an empty frame. Where only coloured
-    blocks could be drawn, and NO_COLOR forbids colours, nothing is; nor where the terminal tells
-    no size of its cells that could be understood.
+    blocks could be drawn, and NO_COLOR forbids colours, nothing is.
     """
     from rich.console import Console
 
-    # The library warns, with a traceback, where a terminal does not tell the size of a cell.
-    logging.getLogger("textual_image").setLevel(logging.ERROR)
-    background = _ask_background() or (0, 0, 0)
+    answers = _ask()
+    if answers is None:
+        _ask.cache_clear()
+        answers = b""
+    _answer_for_the_terminal(answers)
     from textual_image._terminal import get_cell_size
-    from textual_image.renderable import HalfcellImage
-    from textual_image.renderable import Image as TerminalImage
+    from textual_image.renderable import HalfcellImage, SixelImage, TGPImage
 
     console = Console(file=file, highlight=False)
-    if TerminalImage is HalfcellImage and console.no_color:
+    attributes = _ATTRIBUTES.search(answers)
+    terminal_image: Any = HalfcellImage
+    if attributes and b"4" in attributes[1].split(b";"):
+        terminal_image = SixelImage
+    elif b"\x1b_Gi=1;OK" in answers:
+        terminal_image = TGPImage
+    elif console.no_color:
         return  # blocks without their colours show nothing
-    try:
-        cell = get_cell_size()
-    except ValueError:  # an answer in a form that the library does not expect
-        return
     columns = max(1, min(len(results), (console.width + _GAP_COLUMNS) // _CELL_COLUMNS))
     with ThreadPoolExecutor(_READERS) as readers:
         pictures = list(readers.map(lambda result: _thumbnail(result, cache), results))
     cache.trim()
-    grid = _Grid(console, columns, background, TerminalImage, cell)
-    if TerminalImage is HalfcellImage:
+    grid = _Grid(console, columns, _background(answers), terminal_image, get_cell_size())
+    if terminal_image is HalfcellImage:
         grid.pixels = (1, 2)  # drawn at the resolution that is shown, nothing bleeds into the gaps
     for start in range(0, len(results), columns):
         grid.print_row(
@@ -157,14 +164,22 @@ def _thumbnail(result: Result, cache: ThumbnailCache) -> "Image.Image | None":
     return picture.convert("RGB")
 
 
+def _in_foreground(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it does not control our jobs
+        return True
+
+
 @cache
-def _ask_background() -> _Colour | None:
-    """The terminal's background colour; None where it does not say. Asked once.
+def _ask() -> bytes | None:
+    """What the terminal answers about itself. Asked once.
 
-    Keys that were typed ahead are lost with the answer.
+    None where keys that were typed ahead wait: nothing is asked then, for the answer would have to
+    be told from them. Keys that are typed while the answer is awaited are lost.
 
-    The question (OSC 11) is followed by one that every terminal answers (device attributes), so
-    that silence is noticed without waiting.
+    Every terminal answers the last question (device attributes), and in order: when that answer is
+    here, no other one comes any more, and none is left for the shell to read as a command.
     """
     import termios
     import tty
@@ -173,17 +188,56 @@ def _ask_background() -> _Colour | None:
     before = termios.tcgetattr(terminal)
     tty.setcbreak(terminal, termios.TCSANOW)
     try:
-        sys.stdout.write("\x1b]11;?\x1b\\\x1b[c")
+        if select.select([terminal], [], [], 0)[0]:
+            return None
+        sys.stdout.write(_questions())
         sys.stdout.flush()
         answer = b""
-        while not re.search(rb"\x1b\[\?[\d;]*c", answer):
-            if not select.select([terminal], [], [], 0.2)[0]:
+        end = time.monotonic() + _PATIENCE
+        while not _ATTRIBUTES.search(answer):
+            if not select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0]:
+                termios.tcflush(terminal, termios.TCIFLUSH)
                 break
-            answer += os.read(terminal, 256)
+            if not (block := os.read(terminal, 256)):  # it was closed
+                break
+            answer += block
     finally:
         termios.tcsetattr(terminal, termios.TCSANOW, before)
-    found = re.search(rb"rgb:([0-9a-f]+)/([0-9a-f]+)/([0-9a-f]+)", answer, re.IGNORECASE)
+    return answer
+
+
+_ATTRIBUTES = re.compile(rb"\x1b\[\?\d*([;\d]*)c")
+
+
+def _questions() -> str:
+    background, cell, attributes = "\x1b]11;?\x1b\\", "\x1b[16t", "\x1b[c"
+    kitty = "\x1b_Gi=1,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
+    if os.environ.get("TERM", "").startswith(("tmux", "screen")):
+        kitty = ""  # they would show it as a title
+    return background + cell + kitty + attributes
+
+
+def _background(answers: bytes) -> _Colour:
+    found = re.search(rb"rgb:([0-9a-f]+)/([0-9a-f]+)/([0-9a-f]+)", answers, re.IGNORECASE)
     if not found:
-        return None
+        return (0, 0, 0)
     red, green, blue = (int(part[:2].ljust(2, b"0"), 16) for part in found.groups())
     return red, green, blue
+
+
+def _answer_for_the_terminal(answers: bytes) -> None:
+    """Keep `textual_image` from asking by itself, as it is imported: it waits a tenth of a second.
+
+    What answers later would be left for the shell to read.
+    """
+    from textual_image import _terminal
+
+    def silence(*_: object, **__: object) -> NoReturn:
+        raise TimeoutError
+
+    _terminal.capture_terminal_response = silence
+    # The library warns, with a traceback, where a terminal does not tell the size of a cell.
+    logging.getLogger("textual_image").setLevel(logging.ERROR)
+    if size := re.search(rb"\x1b\[6;(\d+);(\d+)t", answers):
+        cell = _terminal.CellSize(height=int(size[1]), width=int(size[2]))
+        _terminal.get_cell_size._result = cell  # type: ignore[attr-defined]

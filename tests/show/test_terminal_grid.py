@@ -5,6 +5,7 @@ import io
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pexpect
@@ -13,7 +14,7 @@ from PIL import Image
 
 from lensctl.show.thumb_cache import ThumbnailCache
 from support.command import Run, environment_of
-from support.terminal import CELL_SIZE, Terminal
+from support.terminal import CELL_SIZE, DEVICE_ATTRIBUTES, Terminal
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +185,69 @@ class _Mumbling(Terminal):
     def _answer(self) -> None:
         if CELL_SIZE in self.raw[self._answered :]:
             self._answered = len(self.raw)
-            self.process.send("\x1b[6;20t")
+            self.process.send("\x1b[6;20t\x1b[?62c")
         super()._answer()
 
 
-def test_a_terminal_of_unknown_cells_gets_the_table_alone(home: Path) -> None:
+def test_a_terminal_of_unknown_cells_gets_the_usual_ones(home: Path) -> None:
     terminal = _Mumbling(["query", "a cat", "-k", "1"], environment_of(home), size=(40, 200))
     assert terminal.wait_for_exit() == 0, terminal.text()
     assert CELL_SIZE in terminal.raw
-    assert "chelsea.jpg" in terminal.text()
-    assert "▀" not in terminal.text()
+    assert "▀" in terminal.text()
+
+
+class _Far(Terminal):
+    """Its answers take their time, as over a slow network."""
+
+    def _answer(self) -> None:
+        if DEVICE_ATTRIBUTES in self.raw[self._answered :]:
+            time.sleep(0.4)
+        super()._answer()
+
+
+_AS_A_SHELL = """
+import os, select, subprocess, sys, termios, time, tty
+background = sys.argv[1] == "background"
+os.read(0, int(sys.argv[2]))
+query = [sys.executable, "-m", "lensctl", "query", "a cat", "-k", "1"]
+started = subprocess.Popen(query, process_group=0 if background else None)
+_, status = os.waitpid(started.pid, os.WUNTRACED)
+print("stopped" if os.WIFSTOPPED(status) else f"ended {os.waitstatus_to_exitcode(status)}")
+started.kill()
+tty.setcbreak(0, termios.TCSANOW)
+left = b""
+while select.select([0], [], [], 0.5)[0]:
+    left += os.read(0, 100)
+print("left", left)
+"""
+
+
+def _as_a_shell(home: Path, how: str, kind: type[Terminal] = Terminal, typed: str = "") -> Terminal:
+    """A query, started as a shell does that reads the next command afterwards."""
+    program = (sys.executable, "-c", _AS_A_SHELL)
+    # The first key is waited for, so that the others are there before the query begins.
+    arguments = [how, "1" if typed else "0"]
+    terminal = kind(arguments, environment_of(home), graphics="sixel", program=program)
+    terminal.type(typed)
+    assert terminal.wait_for_exit() == 0, terminal.text()
+    return terminal
+
+
+def test_answers_that_come_late_are_not_left_for_the_shell(home: Path) -> None:
+    terminal = _as_a_shell(home, "foreground", _Far)
+    assert "left b''" in terminal.text()
+    assert b"\x1bP" in terminal.raw  # and they are believed
+
+
+def test_what_was_typed_ahead_is_left_for_the_shell(home: Path) -> None:
+    terminal = _as_a_shell(home, "foreground", typed="\ndate\nwho")
+    assert "date" in terminal.text().split("left")[1]
+    assert "who" in terminal.text().split("left")[1]
+    assert "▀" in terminal.text()
+    assert DEVICE_ATTRIBUTES not in terminal.raw
+
+
+def test_a_query_in_the_background_is_not_stopped(home: Path) -> None:
+    terminal = _as_a_shell(home, "background")
+    assert "ended 0" in terminal.text()
+    assert DEVICE_ATTRIBUTES not in terminal.raw
