@@ -16,7 +16,8 @@ LensctlError                 exit  what it means
 ├── EndpointError               8  a network service that was asked for failed
 └── DependencyError             9  an optional package is missing
 
-Ctrl-C exits with 130, as shells expect; SIGTERM, where a command saves its work first, with 143.
+Ctrl-C exits with 130, as shells expect; SIGTERM and SIGHUP, where a command saves or clears away
+its work first, with 143 and 129.
 `cli.commands.run` catches this tree once, prints the three parts on stderr and exits with the code.
 """
 

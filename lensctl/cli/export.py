@@ -13,7 +13,7 @@ from lensctl.cli import search_options as options
 from lensctl.cli.asking import read_filters, read_question
 from lensctl.cli.finding import find
 from lensctl.cli.options import LibraryOption, ModelOption, read_path
-from lensctl.cli.terminal import count, note
+from lensctl.cli.terminal import count, ending_on_signals, note
 from lensctl.config import load_settings
 from lensctl.errors import StorageError, UsageError
 from lensctl.show.names import show_path
@@ -64,7 +64,8 @@ def export(
     matches = find(settings, asked, filters, include_self=include_self)
     end = b"\0" if null else b"\n"
     paths = [match.facts.path for match in matches]
-    placed = _place(paths, to, link=link, end=end) if paths else 0
+    with ending_on_signals():
+        placed = _place(paths, to, link=link, end=end) if paths else 0
     if not placed:
         sys.exit(1)
 
@@ -74,11 +75,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def _place(paths: list[bytes], to: Path, *, link: bool, end: bytes) -> int:
     """How many photos lie in the folder now; the others are named on stderr."""
-    from lensctl.show.copying import place_copy, place_link
+    from lensctl.show.copying import place_copy, place_link, remove_leftovers
 
     if to.exists() and not to.is_dir():
         raise UsageError(f"{to} is a file, not a folder", next_step="name a folder: --to DIR")
     to.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(to)
     placed = 0
     for path in paths:
         source = Path(os.fsdecode(path))

@@ -1,11 +1,13 @@
 """What commands say on stderr, and how they listen to Ctrl-C."""
 
+import contextlib
 import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from lensctl.errors import StorageError
 from lensctl.show.names import show_path
@@ -78,6 +80,23 @@ class GracefulStop:
     def exit_code(self) -> int:
         """What a shell expects of a command that a signal ended."""
         return 128 + self.signal
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit in here, so that nothing half done is left behind."""
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    listened = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
+    for number in listened:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in listened:
+            signal.signal(number, signal.SIG_DFL)
 
 
 _NO_MEMORY = (

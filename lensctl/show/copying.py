@@ -1,11 +1,14 @@
 """Results copied or linked into a folder; what is there already is never overwritten."""
 
+import contextlib
+import fcntl
 import itertools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+_MARK = ".lensctl-"
 _LONGEST_NAME = 255
 """Bytes of a file's name, on nearly all file systems."""
 
@@ -16,20 +19,41 @@ def place_copy(source: Path, folder: Path) -> Path:
     Where a file of such a name holds the same bytes already, that is returned and nothing is
     written. Raises OSError.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".lensctl-")
-    os.close(descriptor)
+    temporary: Path | None = None
     try:
-        shutil.copy2(source, temporary)
         for name in _names(source):
             place = folder / name
+            if os.path.lexists(place):
+                if _same_bytes(source, place):
+                    return place
+                continue
+            if temporary is None:
+                lock, temporary = _new_file(folder)
+                shutil.copy2(source, temporary)
             if _reserve(place):
-                Path(temporary).replace(place)
-                return place
-            if _same_bytes(Path(temporary), place):
+                temporary.replace(place)
                 return place
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+            os.close(lock)
     raise AssertionError("names do not end")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what copies that were killed left in a folder; those of living processes stay."""
+    for path in folder.glob(f"{_MARK}????????"):
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _new_file(folder: Path) -> tuple[int, Path]:
+    """An empty file, locked for as long as its descriptor is open: see `remove_leftovers`."""
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=_MARK)
+    with contextlib.suppress(OSError):  # not all network shares lock
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor, Path(name)
 
 
 def place_link(source: Path, folder: Path) -> Path:

@@ -1,5 +1,7 @@
 """Results copied and linked: names collide, nothing is overwritten."""
 
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lensctl.show.copying import place_copy, place_link
+from lensctl.show.copying import place_copy, place_link, remove_leftovers
 from support.command import Run
 
 
@@ -55,6 +57,64 @@ def test_times_are_kept_and_a_failed_copy_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(OSError):
         place_copy(tmp_path / "gone.jpg", out)
     assert [one.name for one in out.iterdir()] == ["a.jpg"]
+
+
+def test_what_is_there_already_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    theirs = _file(out / "a.jpg", "another")
+    source = _file(tmp_path / "a.jpg", "same")
+    assert place_copy(source, out) == out / "a-2.jpg"
+    before = out.stat().st_mtime_ns
+    monkeypatch.setattr(shutil, "copy2", pytest.fail)
+    assert place_copy(source, out) == out / "a-2.jpg"
+    assert out.stat().st_mtime_ns == before
+    assert theirs.read_text() == "another"
+
+
+_KILLED = """
+import os, shutil, sys, time
+from pathlib import Path
+from lensctl.cli import export
+from lensctl.cli.terminal import ending_on_signals
+def copy(source, temporary):
+    Path(temporary).write_text("ha")
+    os.kill(os.getpid(), int(sys.argv[3]))
+    time.sleep(60)
+shutil.copy2 = copy
+with ending_on_signals():
+    export._place([os.fsencode(sys.argv[1])], Path(sys.argv[2]), link=False, end=b"")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_killed_export_leaves_no_half_photo_for_long(number: int, tmp_path: Path) -> None:
+    source, out = _file(tmp_path / "a.jpg", "half"), tmp_path / "out"
+    arguments = ["-c", _KILLED, str(source), str(out), str(int(number))]
+    done = subprocess.run([sys.executable, *arguments], timeout=60)
+    left = list(out.iterdir())
+    if number == signal.SIGKILL:
+        assert [one.name[:9] for one in left] == [".lensctl-"]
+        remove_leftovers(out)
+    else:
+        assert done.returncode == 128 + number
+        assert left == []
+    assert list(out.iterdir()) == []
+
+
+def test_the_half_photo_of_another_export_that_runs_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+
+    def copy(_: Path, temporary: str) -> None:
+        remove_leftovers(out)
+        Path(temporary).write_text("whole")
+
+    monkeypatch.setattr(shutil, "copy2", copy)
+    assert place_copy(_file(tmp_path / "a.jpg", "whole"), out).read_text() == "whole"
 
 
 _PLACE = """
