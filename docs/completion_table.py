@@ -18,6 +18,9 @@ _BY_METAVAR = {
 }
 _MODELS = {("option", "model"), ("info", "name"), ("remove", "name")}
 
+_REFUSED_TWICE = ("after", "before", "camera", "near", "place")
+"""Lists only so that `read_filters` can refuse them."""
+
 
 def completion_table() -> str:
     """The table as JSON; lensctl/cli/completion.py says what is in it."""
@@ -47,7 +50,7 @@ def _option(option: Any) -> dict[str, Any]:
         "names": sorted(names, key=lambda name: not name.startswith("--")),
         "help": " ".join((option.help or "").split()).rstrip("."),
         "value": "" if option.is_flag or option.count else _value(option, "option"),
-        "repeats": option.multiple,
+        "repeats": option.multiple and option.name not in _REFUSED_TWICE,
     }
 
 

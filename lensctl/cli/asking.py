@@ -55,8 +55,8 @@ def read_question(
     """Tell an image from words.
 
     A single argument that names an existing file is an image; one that looks like a path to an
-    image and does not exist is an error, never words. `more` are arguments beyond the second.
-    Raises UsageError.
+    image and does not exist is an error, never words. A folder's name without a separator is words.
+    `more` are arguments beyond the second. Raises UsageError.
     """
     if more:
         raise _without_quotes(*filter(None, (what, instruction)), *more)
@@ -72,10 +72,12 @@ def read_question(
             next_step='lensctl query img.jpg "inside view of", or lensctl query "red barn"',
         )
     if instruction is not None:
-        if what and what != "-" and not (os.path.lexists(what) or _looks_like_image_path(what)):
+        if what and not _is_image(what):
             raise _without_quotes(what, instruction)
+        if os.path.isfile(instruction):  # noqa: PTH113 (words may be too long for a path)
+            raise _two_files(what, instruction)
         return Asked(_photo(what), instruction.strip())
-    if what == "-" or os.path.lexists(what):
+    if what == "-" or _is_there(what):
         return Asked(_photo(what), "")
     if _looks_like_image_path(what):
         raise UsageError(
@@ -98,13 +100,24 @@ def _without_quotes(first: str, *others: str) -> UsageError:
     """For words that the shell has cut into many arguments."""
     from shlex import quote
 
-    is_photo = first == "-" or os.path.lexists(first) or _looks_like_image_path(first)
+    is_photo = _is_image(first)
     meant = [first, " ".join(others)] if is_photo else [" ".join((first, *others))]
     return UsageError(
         f"{1 + len(others)} arguments were given, and "
         + ("words without quotes are many" if others[1:] or is_photo else f"{first} is no file"),
         why="at most an image and one text are expected",
         next_step=f"put words into quotes: lensctl query {' '.join(map(quote, meant))}",
+    )
+
+
+def _two_files(first: str, second: str) -> UsageError:
+    from shlex import quote
+
+    return UsageError(
+        f"{second} is a file, where words are expected",
+        why="a query is one image and what to change in it",
+        next_step=f"for the words: lensctl query {quote(first)} --text {quote(second)}; for both"
+        f" photos, type into lensctl shell: {first} + {second}",
     )
 
 
@@ -152,6 +165,18 @@ def _photo(name: str) -> Path | bytes:
     return path
 
 
+def _is_image(text: str) -> bool:
+    """Whether an image is meant, be it there or not."""
+    return text == "-" or _is_there(text) or _looks_like_image_path(text)
+
+
+def _is_there(text: str) -> bool:
+    if not os.path.lexists(text):
+        return False
+    # Words may happen to be a folder's name: "beach".
+    return _looks_like_image_path(text) or text in (".", "..") or not Path(text).is_dir()
+
+
 def _looks_like_image_path(text: str) -> bool:
     from lensctl.photos.formats import PHOTO_ENDINGS, ending_of
 
@@ -159,37 +184,45 @@ def _looks_like_image_path(text: str) -> bool:
 
 
 def read_filters(
-    folder: Path | None,
-    after: str | None,
-    before: str | None,
-    camera: str | None,
-    near: str | None,
-    file_type: str | None,
-    place: str | None = None,
+    folders: Sequence[Path] | None,
+    after: Sequence[str] | None,
+    before: Sequence[str] | None,
+    camera: Sequence[str] | None,
+    near: Sequence[str] | None,
+    formats: Sequence[str] | None,
+    place: Sequence[str] | None = None,
     *,
     mark: str = "--",
 ) -> "Filters":
     """The filters of a search; `mark` stands before their names where they are typed.
 
-    Raises UsageError.
+    A photo may lie in any of the folders and be of any of the formats; of the others one alone is
+    taken. Raises UsageError.
     """
     from lensctl.library.filters import Filters, parse_date, parse_format
 
     given = {"after": after, "before": before, "camera": camera, "near": near, "place": place}
-    for name, value in {**given, "type": file_type}.items():
-        if value is not None and not value.strip():
+    for name, values in {**given, "type": formats}.items():
+        if any(not value.strip() for value in values or ()):
             raise UsageError(
                 f"{mark}{name} is empty",
                 why="an unset variable in quotes does that",
                 next_step="give a value, or leave it out",
             )
+        if name in given and len(values or ()) > 1:
+            raise UsageError(
+                f"{mark}{name} is given {len(values or ())} times",
+                why=f"{mark}in and {mark}type alone can be repeated",
+                next_step="give one, or search once with each",
+            )
+    one = {name: values[0] if values else None for name, values in given.items()}
     return Filters(
-        folder=os.fsencode(folder.absolute()) if folder is not None else None,
-        after=parse_date(after) if after else None,
-        before=parse_date(before) if before else None,
-        camera=camera and camera.encode("utf-8", "replace").decode(),
-        formats=parse_format(file_type) if file_type else (),
-        near=_areas(near, place, mark),
+        folders=tuple(os.fsencode(folder.absolute()) for folder in folders or ()),
+        after=parse_date(one["after"]) if one["after"] else None,
+        before=parse_date(one["before"]) if one["before"] else None,
+        camera=one["camera"] and one["camera"].encode("utf-8", "replace").decode(),
+        formats=tuple(name for value in formats or () for name in parse_format(value)),
+        near=_areas(one["near"], one["place"], mark),
     )
 
 

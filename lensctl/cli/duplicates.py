@@ -29,7 +29,7 @@ def duplicates(
     exact: Annotated[
         bool, typer.Option("--exact", help="Only copies that are the same byte for byte.")
     ] = False,
-    folder: FolderOption = None,
+    folders: FolderOption = None,
     distance: Annotated[
         int,
         typer.Option(
@@ -63,7 +63,7 @@ def duplicates(
     if html is not None:
         require_page_path(html)
     disk = Disk()
-    groups = _find(settings, folder, disk, exact=exact, distance=distance)
+    groups = _find(settings, folders or [], disk, exact=exact, distance=distance)
     if as_json:
         print(json.dumps({"groups": [_as_json(group) for group in groups]}))
     elif paths or null:
@@ -84,25 +84,26 @@ def duplicates(
         )
     if not groups:
         unwritten = f"; no page was written to {html}" if html is not None else ""
-        note(f"no duplicates{f' in {folder}' if folder else ''}{unwritten}")
+        where = f" in {' or '.join(map(str, folders))}" if folders else ""
+        note(f"no duplicates{where}{unwritten}")
         sys.exit(1)
     note(f"{count(len(groups), 'group')}, {file_size(wasted_bytes(groups))} beyond one of each")
 
 
 def _find(
-    settings: Settings, folder: Path | None, disk: "Disk", *, exact: bool, distance: int
+    settings: Settings, folders: Sequence[Path], disk: "Disk", *, exact: bool, distance: int
 ) -> "list[Group]":
     from lensctl.library.duplicates import LookingAt, exact_groups, near_groups
 
     if exact:
         with existing_library(settings.library).reading() as catalog:
             _tell_linked_roots(catalog)
-            under = None if folder is None else _known(catalog, folder)
+            under = [_known(catalog, folder) for folder in folders]
             return exact_groups(catalog, under, disk=disk, progress=_bar)
     with session_of(settings) as session:
         catalog = session.catalog
         _tell_linked_roots(catalog)
-        under = None if folder is None else _known(catalog, folder)
+        under = [_known(catalog, folder) for folder in folders]
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")
@@ -118,7 +119,7 @@ def _find(
             catalog,
             file,
             look,
-            folder=under,
+            folders=under,
             max_distance=distance,
             disk=disk,
             progress=_bar,

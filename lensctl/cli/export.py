@@ -36,13 +36,13 @@ def export(
     image: options.ImageOption = None,
     text: options.TextOption = None,
     results: options.ResultsOption = None,
-    folder: options.FolderOption = None,
+    folders: options.FolderOption = None,
     after: options.AfterOption = None,
     before: options.BeforeOption = None,
     camera: options.CameraOption = None,
     near: options.NearOption = None,
     place: options.PlaceOption = None,
-    file_type: options.TypeOption = None,
+    formats: options.TypeOption = None,
     min_score: options.MinScoreOption = None,
     include_self: options.IncludeSelfOption = False,
     search: options.SearchModeOption = None,
@@ -60,7 +60,7 @@ def export(
         library=library, model=model, results=results, search=search, min_score=min_score
     )
     asked = read_question(what, instruction, image, text, more=ctx.args)
-    filters = read_filters(folder, after, before, camera, near, file_type, place)
+    filters = read_filters(folders, after, before, camera, near, formats, place)
     matches = find(settings, asked, filters, include_self=include_self)
     end = b"\0" if null else b"\n"
     paths = [match.facts.path for match in matches]

@@ -34,6 +34,8 @@ def find(
             min_relevance=settings.min_score,
         )
         tell_unsearched(session)
+        if matches and (unknown := unknown_folder(session.catalog, filters)):
+            note(f"{unknown}; see its folders: lensctl status")
         if not matches:
             why = why_nothing(session, settings.min_score, filters)
             hint = "; to see the query photo itself: --include-self" if why == _ALONE else ""
@@ -42,11 +44,10 @@ def find(
 
 
 def unknown_folder(catalog: "Catalog", filters: "Filters") -> str:
-    """What is wrong with a filter's folder; empty where the library knows a photo in it."""
-    folder = filters.located(catalog).folder
-    if folder is None or catalog.photos_under(folder):
-        return ""
-    return f"the library knows no photo in {show_path(folder)}"
+    """Which of a filter's folders are wrong; empty where the library knows photos in each."""
+    folders = filters.located(catalog).folders
+    unknown = [show_path(folder) for folder in folders if not catalog.photos_under(folder)]
+    return f"the library knows no photo in {' or '.join(unknown)}" if unknown else ""
 
 
 def tell_unsearched(session: "Session") -> None:

@@ -27,13 +27,13 @@ def query(
     image: options.ImageOption = None,
     text: options.TextOption = None,
     results: options.ResultsOption = None,
-    folder: options.FolderOption = None,
+    folders: options.FolderOption = None,
     after: options.AfterOption = None,
     before: options.BeforeOption = None,
     camera: options.CameraOption = None,
     near: options.NearOption = None,
     place: options.PlaceOption = None,
-    file_type: options.TypeOption = None,
+    formats: options.TypeOption = None,
     min_score: options.MinScoreOption = None,
     include_self: options.IncludeSelfOption = False,
     search: options.SearchModeOption = None,
@@ -79,7 +79,7 @@ def query(
     if html is not None:
         require_page_path(html)
     asked = read_question(what, instruction, image, text, more=ctx.args)
-    filters = read_filters(folder, after, before, camera, near, file_type, place)
+    filters = read_filters(folders, after, before, camera, near, formats, place)
     matches = find(settings, asked, filters, include_self=include_self)
     found = as_results(matches)
     print_results(

@@ -25,32 +25,39 @@ ResultsOption = Annotated[
     int | None, typer.Option("-k", metavar="N", help="How many results [default: 10].")
 ]
 FolderOption = Annotated[
-    Path | None,
-    typer.Option("--in", metavar="DIR", help="Only photos in this folder.", parser=read_path),
+    list[Path] | None,
+    typer.Option(
+        "--in", metavar="DIR", help="Only photos in this folder; repeatable.", parser=read_path
+    ),
 ]
+# Lists, so that `read_filters` sees what is given twice: Typer would take the last one in silence.
 AfterOption = Annotated[
-    str | None, typer.Option("--after", metavar="DATE", help="Only photos taken then or later.")
+    list[str] | None,
+    typer.Option("--after", metavar="DATE", help="Only photos taken then or later."),
 ]
 BeforeOption = Annotated[
-    str | None, typer.Option("--before", metavar="DATE", help="Only photos taken earlier.")
+    list[str] | None, typer.Option("--before", metavar="DATE", help="Only photos taken earlier.")
 ]
 CameraOption = Annotated[
-    str | None, typer.Option("--camera", metavar="NAME", help="Only photos by a camera named so.")
+    list[str] | None,
+    typer.Option("--camera", metavar="NAME", help="Only photos by a camera named so."),
 ]
 NearOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option("--near", metavar="LAT,LON,KM", help="Only photos taken around a position."),
 ]
 PlaceOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--place", metavar="TOWN", help='Only photos taken there: Lisbon, "Paris, Texas".'
     ),
 ]
 TypeOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--type", metavar="FORMAT", help="Only photos of a format, like jpeg, heic or raw."
+        "--type",
+        metavar="FORMAT",
+        help="Only photos of a format, like jpeg, heic or raw; repeatable.",
     ),
 ]
 MinScoreOption = Annotated[

@@ -272,9 +272,10 @@ def _number(typed: str) -> float:
 
 
 def _read_limits(limits: dict[str, str]) -> "Filters":
+    named = ("after", "before", "camera", "near", "type", "place")
     return read_filters(
-        expanded(limits["in"]) if "in" in limits else None,
-        *(limits.get(name) for name in ("after", "before", "camera", "near", "type", "place")),
+        [expanded(limits["in"])] if "in" in limits else [],
+        *([limits[name]] if name in limits else [] for name in named),
         mark="/",
     )
 

@@ -232,14 +232,14 @@ class Catalog:
             yield vectors, np.array([row[1] for row in block], dtype=np.int64), after
 
     def describe(
-        self, content_ids: Sequence[int], under: bytes | None = None
+        self, content_ids: Sequence[int], under: Sequence[bytes] = ()
     ) -> dict[int, ContentFacts]:
         """Content id -> facts and one visible place, for contents that results may show.
 
-        Where `under` names a folder, the place lies in it. Among several places the first one by
-        path that is not offline is taken.
+        Where `under` names folders, the place lies in one of them. Among several places the first
+        one by path that is not offline is taken.
         """
-        condition, values = ("", []) if under is None else folder_condition(under)
+        condition, values = folders_condition(under)
         rows = self.connection.execute(
             _DESCRIBE.format(visible=VISIBLE, condition=condition),
             [*values, json.dumps(list(content_ids))],
@@ -352,6 +352,15 @@ def folder_condition(folder: bytes, column: str = "photos.path") -> tuple[str, l
         f" AND ({column} = ? OR ({column} >= ? AND {column} < ?))",
         [folder, start, end],
     )
+
+
+def folders_condition(folders: Sequence[bytes]) -> tuple[str, list[bytes]]:
+    """SQL and values: photos in any of some folders; all photos where none is named."""
+    if not folders:
+        return "", []
+    conditions = [folder_condition(folder) for folder in folders]
+    any_of = " OR ".join(sql.removeprefix(" AND ") for sql, _ in conditions)
+    return f" AND ({any_of})", [one for _, values in conditions for one in values]
 
 
 def with_slash(folder: bytes) -> bytes:

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from lensctl.errors import LibraryError, PhotoError, StorageError
-from lensctl.library.catalog import Catalog, folder_condition
+from lensctl.library.catalog import Catalog, folders_condition
 from lensctl.library.library import Library
 from lensctl.library.pipeline import in_order
 from lensctl.library.recorder import signed
@@ -166,7 +166,7 @@ def _was_replaced(copy: PhotoCopy, status: os.stat_result) -> bool:
 
 def exact_groups(
     catalog: Catalog,
-    folder: bytes | None = None,
+    folders: Sequence[bytes] = (),
     *,
     disk: Disk | None = None,
     progress: Progress = lambda items, _: items,
@@ -174,12 +174,12 @@ def exact_groups(
     """Photos with the same bytes, largest waste of space first.
 
     Args:
-        folder: only photos in it.
+        folders: only photos in one of these.
         disk: learns which files are stale; one for all searches of a run.
         progress: shows how far the long loop is.
     """
     disk = disk or Disk()
-    several = _by_content(catalog, folder, _present_contents(catalog, folder, at_least=2))
+    several = _by_content(catalog, folders, _present_contents(catalog, folders, at_least=2))
     groups = [Group("exact", disk.files(copies)) for copies in several.values()]
     wasteful = disk.confirm([group for group in groups if len(group.photos) > 1], progress)
     return sorted(wasteful, key=lambda group: -wasted_bytes([group]))
@@ -190,7 +190,7 @@ def near_groups(
     file: SearchFile,
     look: Callable[[Sequence[PhotoCopy]], Mapping[int, int | None]],
     *,
-    folder: bytes | None = None,
+    folders: Sequence[bytes] = (),
     max_distance: int = MAX_DISTANCE,
     disk: Disk | None = None,
     progress: Progress = lambda items, _: items,
@@ -201,19 +201,19 @@ def near_groups(
         file: the search file of targets.
         look: asked for the perceptual hashes, by content id, that the library does not know yet;
             None where a photo has none. See `LookingAt`.
-        folder: only photos in it.
+        folders: only photos in one of these.
         max_distance: bits in which the hashes may differ.
         disk: learns which files are stale; one for all searches of a run.
         progress: shows how far the long loops are.
     """
     disk = disk or Disk()
-    present = _present_contents(catalog, folder)
+    present = _present_contents(catalog, folders)
     rows = {one: row for row, one in enumerate(file.ids_at(slice(None)).tolist()) if one in present}
     known = _hashes(catalog, rows, look, disk)
     ids = list(known)
     chains = group_near([known[one] for one in ids], max_distance, progress)
     near = [[ids[place] for place in chain] for chain in chains]
-    copies = _by_content(catalog, folder, [one for chain in near for one in chain])
+    copies = _by_content(catalog, folders, [one for chain in near for one in chain])
     groups = []
     for chain in near:
         photos = [one for content in chain for one in disk.files(copies.get(content, []))[:1]]
@@ -301,7 +301,7 @@ def _hashes(
     known = catalog.looks()
     unknown = [one for one in content_ids if one not in known]
     if unknown:
-        copies = _by_content(catalog, None, unknown).values()
+        copies = _by_content(catalog, (), unknown).values()
         known |= look([one for several in copies for one in disk.files(several)[:1]])
     return {one: value for one in content_ids if (value := known.get(one)) is not None}
 
@@ -335,9 +335,9 @@ def _alike(photos: list[_Told], file: SearchFile, max_distance: int) -> list[lis
     return found
 
 
-def _present_contents(catalog: Catalog, folder: bytes | None, at_least: int = 1) -> set[int]:
+def _present_contents(catalog: Catalog, folders: Sequence[bytes], at_least: int = 1) -> set[int]:
     """Ids of the contents that lie in so many places."""
-    condition, values = ("", []) if folder is None else folder_condition(folder)
+    condition, values = folders_condition(folders)
     rows = catalog.connection.execute(
         "SELECT content_id FROM photos WHERE content_id NOT NULL AND state = 'present'"
         f" {condition} GROUP BY content_id HAVING count(*) >= ?",
@@ -347,10 +347,10 @@ def _present_contents(catalog: Catalog, folder: bytes | None, at_least: int = 1)
 
 
 def _by_content(
-    catalog: Catalog, folder: bytes | None, content_ids: Iterable[int]
+    catalog: Catalog, folders: Sequence[bytes], content_ids: Iterable[int]
 ) -> dict[int, list[PhotoCopy]]:
     """Content id -> the places of some contents."""
-    condition, values = ("", []) if folder is None else folder_condition(folder)
+    condition, values = folders_condition(folders)
     rows = catalog.connection.execute(
         "SELECT photos.path, contents.id, contents.hash, photos.size, width, height, format, taken,"
         " photos.mtime_ns, device, inode,"

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from lensctl.errors import UsageError
-from lensctl.library.catalog import VISIBLE, Catalog, folder_condition
+from lensctl.library.catalog import VISIBLE, Catalog, folders_condition
 from lensctl.photos.formats import PHOTO_ENDINGS, RAW_ENDINGS
 
 _EARTH_RADIUS_KM = 6371.0088
@@ -45,13 +45,13 @@ class Circle:
 class Filters:
     """All must hold; None does not restrict.
 
-    Dates compare with the time the photo was taken, as ISO 8601 text, `after` included, `before`
-    not. `camera` is words, each of them a part of the camera's name in any case, `formats` are
-    names as `lensctl query` prints them, of which any will do. A photo that lacks a fact does not
-    pass its filter.
+    A photo lies in any of `folders`. Dates compare with the time it was taken, as ISO 8601 text,
+    `after` included, `before` not. `camera` is words, each of them a part of the camera's name in
+    any case, `formats` are names as `lensctl query` prints them, of which any will do. A photo that
+    lacks a fact does not pass its filter.
     """
 
-    folder: bytes | None = None
+    folders: tuple[bytes, ...] = ()
     after: str | None = None
     before: str | None = None
     camera: str | None = None
@@ -62,8 +62,8 @@ class Filters:
         return self != Filters()
 
     def located(self, catalog: Catalog) -> "Filters":
-        """The same, its folder by the catalog's name for it."""
-        return self if self.folder is None else replace(self, folder=catalog.locate(self.folder))
+        """The same, its folders by the catalog's names for them."""
+        return replace(self, folders=tuple(map(catalog.locate, self.folders)))
 
     def allowed(self, catalog: Catalog) -> np.ndarray:
         """Content ids, ascending int64, of the visible photos that pass."""
@@ -88,11 +88,8 @@ class Filters:
         return [name for (name,) in known if all(word in name.casefold() for word in words)]
 
     def _condition(self, catalog: Catalog) -> tuple[str, list[object]]:
-        sql, values = [], list[object]()
-        if self.folder is not None:
-            folder_sql, folder_values = folder_condition(self.folder)
-            sql.append(folder_sql)
-            values += folder_values
+        in_folders, paths = folders_condition(self.folders)
+        sql, values = [in_folders], list[object](paths)
         if self.camera is not None:
             sql.append(" AND camera IN (SELECT value FROM json_each(?))")
             values.append(json.dumps(self._cameras(catalog)))

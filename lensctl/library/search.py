@@ -253,7 +253,7 @@ class _Search:
         for start in range(0, len(ranked), step):
             some = ranked[start : start + step]
             facts = self._searcher.catalog.describe(
-                [content_id for content_id, _ in some], self._filters.folder
+                [content_id for content_id, _ in some], self._filters.folders
             )
             found += [(facts[one], cosine) for one, cosine in some if one in facts]
             if len(found) >= self._count:

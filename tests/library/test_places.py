@@ -44,7 +44,7 @@ def test_a_place_is_found_by_every_name_that_leads_to_it(linked, library):
 def test_a_filter_by_a_linked_folder_finds_its_photos(linked, library, model):
     with open_session(library, model) as session:
         for folder in (linked / "best" / "a", linked.parent / "short" / "best" / "a"):
-            filters = Filters(folder=os.fsencode(folder))
+            filters = Filters(folders=(os.fsencode(folder),))
             found = session.find(session.ask_text("red"), 99, filters=filters)
             composed = session.find(compose(session, [], "red"), 99, filters=filters)
             assert len(found) == len(composed) == 6

@@ -96,7 +96,7 @@ def test_copies_are_shown_once_with_a_count(coloured, library, model, index):
 def test_count_is_filled_whenever_enough_photos_exist(coloured, library, model):
     assert len(names(library, model, text="red", count=15)) == 15
     assert len(names(library, model, text="red", count=99)) == 15
-    folder = Filters(folder=os.fsencode(coloured / "b"))
+    folder = Filters(folders=(os.fsencode(coloured / "b"),))
     assert len(names(library, model, text="red", count=6, filters=folder)) == 6
 
 
@@ -219,7 +219,7 @@ def test_of_copies_the_one_in_the_folder_asked_for_is_shown(coloured, library, m
     shutil.copyfile(coloured / "red.png", coloured / "a" / "red.png")
     shutil.copyfile(coloured / "red.png", coloured / "b" / "z.png")
     index(coloured)
-    folder = Filters(folder=os.fsencode(coloured / "b"))
+    folder = Filters(folders=(os.fsencode(coloured / "b"),))
     assert names(library, model, text="red", count=1) == ["red.png"]
     assert names(library, model, text="red", count=1, filters=folder) == ["z.png"]
 
