@@ -97,7 +97,9 @@ def index(
         indexer = Indexer(place, model_to_use, name, options, progress)
         summary = indexer.run(chosen)
     if as_json:
-        print(json.dumps(summary_to_dict(summary)))
+        from lensctl.show.json_output import with_paths
+
+        print(json.dumps(with_paths(summary_to_dict(summary))))
     elif quiet:
         print_news(summary)
     else:

@@ -110,7 +110,7 @@ def _list(what: str, rows: list[tuple[bytes, str]], whole: str) -> None:
 
 
 def summary_to_dict(summary: "IndexSummary") -> dict[str, object]:
-    """Plain JSON values; docs/json.md names them."""
+    """As docs/json.md names it; paths are bytes."""
     return {
         "found": summary.found,
         "encoded": summary.encoded,
@@ -119,8 +119,8 @@ def summary_to_dict(summary: "IndexSummary") -> dict[str, object]:
         "gone": summary.gone,
         "excluded": summary.excluded,
         "offline": summary.offline,
-        "offline_folders": [show_path(path) for path in summary.offline_folders],
-        "unreadable": [{"path": show_path(p), "reason": r} for p, r in summary.unreadable],
-        "skipped": [{"path": show_path(p), "reason": r} for p, r in summary.skipped],
+        "offline_folders": summary.offline_folders,
+        "unreadable": [{"path": p, "reason": r} for p, r in summary.unreadable],
+        "skipped": [{"path": p, "reason": r} for p, r in summary.skipped],
         "stopped": summary.stopped,
     }

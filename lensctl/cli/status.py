@@ -33,42 +33,43 @@ def status(
         raise
     facts = _facts(place)
     if as_json:
-        print(json.dumps(facts))
+        from lensctl.show.json_output import with_paths
+
+        print(json.dumps(with_paths(facts)))
     elif errors:
         for one in facts["errors"]:
-            print(f"{one['path']}: {one['reason']}")
+            print(f"{show_path(one['path'])}: {one['reason']}")
     else:
         _print(facts)
 
 
 def _facts(place: "Library") -> dict[str, Any]:
+    """As docs/json.md names them; paths are bytes."""
     with place.reading() as catalog:
         model = catalog.fact("model")
         states = catalog.state_counts()
         lens_id = None if model is None else catalog.newest_lens(model)
         states["unencoded"] = 0 if lens_id is None else catalog.photos_without_target(lens_id)
         return {
-            "library": show_path(os.fsencode(place.folder)),
-            "config": show_path(os.fsencode(config_path())),
+            "library": os.fsencode(place.folder),
+            "config": os.fsencode(config_path()),
             "bytes": sum(one.stat().st_size for one in place.folder.rglob("*") if one.is_file()),
             "model": model,
             "models": catalog.models(),
             "superseded": [name for name in catalog.models() if catalog.versions(name)[1:]],
             "photos": states,
             "roots": [
-                {"path": show_path(path), "photos": number, "offline": offline, "indexed": when}
+                {"path": path, "photos": number, "offline": offline, "indexed": when}
                 for path, number, offline, when in catalog.root_facts()
             ],
-            "errors": [
-                {"path": show_path(path), "reason": reason} for path, reason in catalog.errors()
-            ],
+            "errors": [{"path": path, "reason": reason} for path, reason in catalog.errors()],
         }
 
 
 def _print(facts: dict[str, Any]) -> None:
     photos = facts["photos"]
-    print(f"library   {facts['library']} ({facts['bytes'] / 1e6:,.1f} MB)")
-    print(f"config    {facts['config']}")
+    print(f"library   {show_path(facts['library'])} ({facts['bytes'] / 1e6:,.1f} MB)")
+    print(f"config    {show_path(facts['config'])}")
     print(f"model     {facts['model']} (vectors of: {', '.join(facts['models'])})")
     told = {**photos, f"not encoded by {facts['model']} yet": photos["unencoded"]}
     details = [
@@ -79,7 +80,9 @@ def _print(facts: dict[str, Any]) -> None:
     for root in facts["roots"]:
         offline = f", {root['offline']:,} offline" if root["offline"] else ""
         when = f", last indexed {root['indexed']} UTC" if root["indexed"] else ""
-        print(f"folder    {root['path']}: {count(root['photos'], 'photo')}{offline}{when}")
+        print(
+            f"folder    {show_path(root['path'])}: {count(root['photos'], 'photo')}{offline}{when}"
+        )
     if facts["superseded"]:
         names = ", ".join(facts["superseded"])
         print(f"vectors of earlier versions of {names} are dropped by: lensctl forget --superseded")

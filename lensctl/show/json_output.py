@@ -56,6 +56,21 @@ def path_keys(path: bytes, name: str = "path") -> dict[str, str]:
         }
 
 
+def with_paths(value: Any) -> Any:
+    """Dictionaries and lists as JSON takes them: paths in them, which are bytes, by `path_keys`.
+
+    In a list of paths there is room for the best readings alone.
+    """
+    if isinstance(value, dict):
+        keys = dict[str, Any]()
+        for name, one in value.items():
+            keys |= path_keys(one, name) if isinstance(one, bytes) else {name: with_paths(one)}
+        return keys
+    if isinstance(value, list):
+        return [with_paths(one) for one in value]
+    return path_keys(value)["path"] if isinstance(value, bytes) else value
+
+
 def _readable(text: str) -> str:
     """Bytes that are no UTF-8 come from the command line as lone surrogates."""
     return text.encode("utf-8", "replace").decode()

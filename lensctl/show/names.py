@@ -1,10 +1,11 @@
 """File names as text. A name is bytes: not all of it need be printable, or even UTF-8."""
 
 import os
+import re
 
 
 def show_path(path: bytes) -> str:
-    """A path as one printable line: control characters and broken UTF-8 are escaped."""
+    """A path as one line, with whatever `show_text` escapes."""
     return show_text(os.fsdecode(path))
 
 
@@ -15,10 +16,21 @@ def show_short_path(path: bytes) -> str:
 
 
 def show_text(text: str, keep: str = "") -> str:
-    """Text with whatever cannot be printed escaped, but for the characters in `keep`."""
-    if text.isprintable():
+    r"""Text with what would move the cursor or turn the line escaped, but for what is in `keep`.
+
+    That is: control characters, line and paragraph separators, controls of the writing direction,
+    and the surrogates of broken UTF-8. Other text stays as it is, and so a name that can be copied:
+    also no-break spaces, and what joins an emoji's parts. Where anything is escaped, a \ is, too.
+    """
+    if not (unsafe := set(_UNSAFE.findall(text)) - set(keep)):
         return text
-    return "".join(one if one.isprintable() or one in keep else _escape(one) for one in text)
+    escaped = {ord(one): _escape(one) for one in (*unsafe, "\\")}
+    return text.translate(escaped)
+
+
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def _escape(character: str) -> str:

@@ -1,5 +1,6 @@
 """What commands make of paths: empty ones, closed ones, ones that are not what was expected."""
 
+import base64
 import json
 import os
 import sqlite3
@@ -200,6 +201,25 @@ def test_a_name_that_is_no_unicode_gives_json_that_is(indexed: Path) -> None:
     asked = json.loads(done.stdout.decode("utf-8"))["query"]
     assert "\udcff" not in asked["image"]
     assert asked["image_base64"]
+
+
+def test_json_of_index_and_status_holds_paths_that_exist(run: Run, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/tab\there \xff"
+    os.mkdir(folder)  # noqa: PTH102 (bytes)
+    names = [folder + b"/new\nline.jpg", folder + b"/\xfe.jpg"]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(b"no photo")
+    shown = json.loads(run("index", os.fsdecode(folder), "--json").stdout)
+    told = json.loads(run("status", "--json").stdout)
+    for listed in (shown["unreadable"], told["errors"]):
+        assert {base64.b64decode(one["path_base64"]) for one in listed} == set(names)
+    assert base64.b64decode(told["roots"][0]["path_base64"]) == folder
+    assert told["roots"][0]["path"] == f"{tmp_path}/tab\there ?"
+    assert told["library"] == str(tmp_path / "library")
+    assert "library_base64" not in told
+    Path(os.fsdecode(folder)).rename(tmp_path / "away")
+    shown = json.loads(run("index", "--json").stdout)
+    assert shown["offline_folders"] == [f"{tmp_path}/tab\there ?"]
 
 
 def test_a_camera_whose_name_is_no_unicode_is_none_that_is_known(indexed: Path) -> None:

@@ -35,6 +35,27 @@ def test_names_are_one_printable_line() -> None:
     assert show_short_path(os.fsencode(f"{Path.home()}2/a.jpg")) == f"{Path.home()}2/a.jpg"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Bildschirmfoto 10.04.02\u202fPM.png",  # macOS
+        "a\u00a0b\u3000c.jpg",
+        "\U0001f468\u200d\U0001f469\ufe0f.jpg",
+        "back\\slash.jpg",
+        "\ue000\U0010ffff.jpg",
+    ],
+)
+def test_a_name_that_a_terminal_can_show_is_shown_as_it_is(name: str) -> None:
+    assert show_path(os.fsencode(name)) == name
+
+
+@pytest.mark.parametrize("character", "\0\t\x7f\x9b\u2028\u2029\u061c\u200f\u2066\u2069")
+def test_what_moves_the_cursor_or_turns_the_line_is_escaped(character: str) -> None:
+    shown = show_path(os.fsencode(f"a\\b{character}c"))
+    assert shown.isprintable()
+    assert shown.encode().decode("unicode_escape") == f"a\\b{character}c"
+
+
 @pytest.mark.parametrize("file", [io.StringIO(), _Terminal()])
 def test_a_table_obeys_no_name(file: io.StringIO) -> None:
     print_table([Result(NASTY, 0.5, 0.5, camera="[red]C\x1b[0m", place="[link=x]P")], file)
