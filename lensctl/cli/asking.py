@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lensctl.cli.terminal import note, prepare_places
 from lensctl.errors import PhotoError, UsageError
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from lensctl.library.filters import Area, Filters
@@ -23,15 +24,24 @@ _MOST_ON_STDIN = 256 << 20
 
 @dataclass(frozen=True)
 class Asked:
-    """A photo, words or both. `photo` is a path, or the bytes of an image that came on stdin."""
+    """A photo, words or both.
+
+    `photo` is a path, of a file or of a photo whose disk is away and that the library may know, or
+    the bytes of an image that came on stdin.
+    """
 
     photo: Path | bytes | None
     words: str
 
     def question(self, session: "Session") -> "Question":
-        """The query vector. Raises PhotoError."""
+        """The query vector. Raises PhotoError, or UsageError where there is no such photo."""
         if self.photo is None:
             return session.ask_text(self.words)
+        if isinstance(self.photo, Path) and not os.path.lexists(self.photo):
+            if session.catalog.content_at(session.catalog.locate(self.photo)) is None:
+                raise _no_file(self.photo, self.words)
+            name = show_path(os.fsencode(self.photo))
+            note(f"{name} is away: the library's own vectors of it are used")
         photo: Path | BytesIO
         photo = self.photo if isinstance(self.photo, Path) else BytesIO(self.photo)
         return session.ask_photo(photo, self.words)
@@ -55,7 +65,7 @@ def read_question(
     """Tell an image from words.
 
     A single argument that names an existing file is an image; one that looks like a path to an
-    image and does not exist is an error, never words. A folder's name without a separator is words.
+    image is never words, also where no file is there. A folder's name without a separator is words.
     `more` are arguments beyond the second. Raises UsageError.
     """
     if more:
@@ -77,15 +87,7 @@ def read_question(
         if os.path.isfile(instruction):  # noqa: PTH113 (words may be too long for a path)
             raise _two_files(what, instruction)
         return Asked(_photo(what), instruction.strip())
-    if what == "-" or _is_there(what):
-        return Asked(_photo(what), "")
-    if _looks_like_image_path(what):
-        raise UsageError(
-            f"there is no file {what}",
-            why="it looks like the path of an image",
-            next_step=f'correct the path, or search for the words: lensctl query --text "{what}"',
-        )
-    return Asked(None, _words(what))
+    return Asked(_photo(what), "") if _is_image(what) else Asked(None, _words(what))
 
 
 def _image_said_outright(
@@ -107,6 +109,15 @@ def _without_quotes(first: str, *others: str) -> UsageError:
         + ("words without quotes are many" if others[1:] or is_photo else f"{first} is no file"),
         why="at most an image and one text are expected",
         next_step=f"put words into quotes: lensctl query {' '.join(map(quote, meant))}",
+    )
+
+
+def _no_file(photo: Path, instruction: str) -> UsageError:
+    words = "" if instruction else f', or search for the words: lensctl query --text "{photo}"'
+    return UsageError(
+        f"there is no file {photo}",
+        why="it is taken for the path of an image, and the library knows no photo there",
+        next_step=f"correct the path{words}",
     )
 
 
@@ -156,10 +167,8 @@ def _photo(name: str) -> Path | bytes:
             why="a folder above it is closed to this user",
             next_step="change its rights, or name another image",
         ) from error
-    except OSError as error:
-        raise UsageError(
-            f"there is no file {name}", next_step="correct the path of the image"
-        ) from error
+    except OSError:  # the library may know it: see `Asked.question`
+        return path
     if path.is_dir():
         raise UsageError(f"{name} is a folder, not an image", next_step="name an image file")
     return path

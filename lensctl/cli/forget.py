@@ -12,6 +12,7 @@ from lensctl.cli.options import LibraryOption, read_path
 from lensctl.cli.terminal import count, note
 from lensctl.config import load_settings
 from lensctl.errors import LensctlError, UsageError
+from lensctl.show.names import show_path
 
 if TYPE_CHECKING:
     from lensctl.library.catalog import Catalog
@@ -57,11 +58,16 @@ def forget(
 
 def _forget_photos(place: "Library", paths: list[Path]) -> None:
     with place.writing() as recorder:
-        forgotten = sum(recorder.forget_photos(recorder.locate(path)) for path in paths)
+        located = dict.fromkeys(recorder.locate(path) for path in paths)
+        known = [path for path in located if recorder.photos_under(path)]
+        forgotten = sum(recorder.forget_photos(path) for path in located)
     place.drop_search_files()
     print(f"{count(forgotten, 'photo')} forgotten")
+    for path in located:
+        if path not in known:
+            where = show_path(path)
+            note(f"the library knows no photo at {where}; see its folders: lensctl status")
     if not forgotten:
-        note("the library knows no photo there; see its folders: lensctl status")
         sys.exit(1)
 
 

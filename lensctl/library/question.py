@@ -85,6 +85,8 @@ def photo_embedding(
 def _content_of(catalog: Catalog, photo: Path | BytesIO) -> int | None:
     """The content of a photo, by size and time where the catalog knows its path, else by its bytes.
 
+    Of a file that is not there the catalog is believed.
+
     A stream is left at its start.
     """
     if not isinstance(photo, Path):
@@ -95,9 +97,13 @@ def _content_of(catalog: Catalog, photo: Path | BytesIO) -> int | None:
         return catalog.content_of_hash(content_hash)
     path = absolute(photo)
     known = catalog.content_at(path)
+    if known is None and not os.path.lexists(photo):
+        known = catalog.content_at(catalog.locate(photo))
     if known is not None:
         try:
             status = os.stat(path)
+        except FileNotFoundError:  # its disk is away
+            return known[0]
         except OSError as error:
             raise unreadable(error) from error
         if known[1:] == (status.st_size, status.st_mtime_ns):

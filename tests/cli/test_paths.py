@@ -189,6 +189,26 @@ def test_a_query_photo_that_cannot_be_read_is_named(run: Run, indexed: Path, kin
     assert "Traceback" not in done.stderr
 
 
+def test_forget_names_what_it_did_not_find(run: Run, indexed: Path) -> None:
+    done = run("forget", indexed / "0.png", indexed / "typo.png", indexed / "1.png")
+    assert (done.returncode, done.stdout) == (0, "2 photos forgotten\n")
+    assert done.stderr.count("knows no photo") == 1
+    assert str(indexed / "typo.png") in done.stderr
+
+
+def test_a_photo_whose_disk_is_away_can_be_the_question(run: Run, indexed: Path) -> None:
+    (indexed.parent / "link").symlink_to(indexed)
+    asked = [indexed / "0.png"], [indexed.parent / "link" / "0.png", "darker"]
+    before = [run("query", *one, "--paths").stdout for one in asked]
+    assert all(before)
+    indexed.rename(indexed.parent / "away")
+    run("index")
+    for one, found in zip(asked, before, strict=True):
+        done = run("query", *one, "--paths", "--html", indexed.parent / "page.html")
+        assert (done.returncode, done.stdout) == (0, found), done.stderr
+        assert "is away" in done.stderr
+
+
 def test_a_name_that_is_no_unicode_gives_json_that_is(indexed: Path) -> None:
     photo = os.fsencode(indexed.parent) + b"/sur\xff\xfe.png"
     Path(os.fsdecode(photo)).write_bytes((indexed / "0.png").read_bytes())
