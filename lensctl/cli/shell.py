@@ -60,8 +60,8 @@ def shell(
         at_terminal = sys.stdin.isatty()
         failed: LensctlError | None = None
         for line in _lines(session.library.folder):
-            warming.join()
             try:
+                warming.join()
                 if not conversation.take(line):
                     break
             except BrokenPipeError:  # who listened is gone
@@ -318,7 +318,11 @@ def _lines(folder: Path) -> Iterator[str]:
     words += ["open", "more", "back", "history", "help", "quit"]
     completer = WordCompleter(words, sentence=True)
     session: PromptSession[str] = PromptSession(
-        "lensctl> ", history=_history(folder), completer=completer, complete_while_typing=False
+        "lensctl> ",
+        history=_history(folder),
+        completer=completer,
+        complete_while_typing=False,
+        enable_suspend=True,
     )
     note("type what to find, then a number and what to change; help, or Ctrl-D to end")
     while True:

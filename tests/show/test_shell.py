@@ -272,3 +272,47 @@ def test_the_score_of_a_photo_less_something_is_that_of_a_photo(session, home: P
     photo = _content(session, home, "chelsea.jpg")
     assert compose(session, [photo], "", "a dog").kind == "image"
     assert compose(session, [photo], "at night", "a dog").kind == "composed"
+
+
+_LOADING = """
+import threading, time
+from lensctl import cli
+from lensctl.cli import shell
+shell._warm_up = lambda _: loading
+loading = threading.Thread(target=time.sleep, args=(60,), daemon=True)
+loading.start()
+cli.main()
+"""
+
+
+def test_ctrl_c_while_the_model_loads_does_not_end_the_shell(home: Path) -> None:
+    program = (sys.executable, "-c", _LOADING)
+    terminal = Terminal(["shell"], environment_of(home), program=program)
+    terminal.wait_for("lensctl>")
+    terminal.type("a cat\r")
+    terminal.pause(0.2)
+    terminal.type("\x03")
+    terminal.wait_for("interrupted")
+    terminal.wait_for("lensctl>", occurrences=2)
+    terminal.type("\x04")
+    assert terminal.wait_for_exit() == 0
+
+
+_JOB_CONTROL = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+started = subprocess.Popen([sys.executable, "-m", "lensctl", "shell"], process_group=0)
+os.tcsetpgrp(0, started.pid)
+_, status = os.waitpid(started.pid, os.WUNTRACED)
+os.tcsetpgrp(0, os.getpgrp())
+started.kill()
+print("suspended", os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGTSTP)
+"""
+
+
+def test_ctrl_z_suspends_the_shell(home: Path) -> None:
+    terminal = Terminal([], environment_of(home), program=(sys.executable, "-c", _JOB_CONTROL))
+    terminal.wait_for("lensctl>")
+    terminal.type("\x1a")
+    terminal.wait_for("suspended True")
+    terminal.wait_for_exit()
