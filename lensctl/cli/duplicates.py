@@ -30,6 +30,15 @@ def duplicates(
         bool, typer.Option("--exact", help="Only copies that are the same byte for byte.")
     ] = False,
     folders: FolderOption = None,
+    keep_in: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--keep-in",
+            metavar="DIR",
+            help="Rather keep photos in this folder; repeatable, the most preferred first.",
+            parser=read_path,
+        ),
+    ] = None,
     distance: Annotated[
         int,
         typer.Option(
@@ -63,7 +72,7 @@ def duplicates(
     if html is not None:
         require_page_path(html)
     disk = Disk()
-    groups = _find(settings, folders or [], disk, exact=exact, distance=distance)
+    groups = _find(settings, folders or [], keep_in or [], disk, exact=exact, distance=distance)
     if as_json:
         print(json.dumps({"groups": [_as_json(group) for group in groups]}))
     elif paths or null:
@@ -91,7 +100,13 @@ def duplicates(
 
 
 def _find(
-    settings: Settings, folders: Sequence[Path], disk: "Disk", *, exact: bool, distance: int
+    settings: Settings,
+    folders: Sequence[Path],
+    keep_in: Sequence[Path],
+    disk: "Disk",
+    *,
+    exact: bool,
+    distance: int,
 ) -> "list[Group]":
     from lensctl.library.duplicates import LookingAt, exact_groups, near_groups
 
@@ -99,11 +114,13 @@ def _find(
         with existing_library(settings.library).reading() as catalog:
             _tell_linked_roots(catalog)
             under = [_known(catalog, folder) for folder in folders]
+            disk.keep_in = [_known(catalog, folder) for folder in keep_in]
             return exact_groups(catalog, under, disk=disk, progress=_bar)
     with session_of(settings) as session:
         catalog = session.catalog
         _tell_linked_roots(catalog)
         under = [_known(catalog, folder) for folder in folders]
+        disk.keep_in = [_known(catalog, folder) for folder in keep_in]
         lens = catalog.lens(session.model.info)
         assert lens is not None
         file = session.searcher.file(lens, "target")

@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from lensctl.errors import LibraryError, PhotoError, StorageError
-from lensctl.library.catalog import Catalog, folders_condition
+from lensctl.library.catalog import Catalog, folders_condition, with_slash
 from lensctl.library.library import Library
 from lensctl.library.pipeline import in_order
 from lensctl.library.recorder import signed
@@ -83,14 +83,16 @@ class Group:
 
 
 class Disk:
-    """What lies now where the catalog says; each place is looked at once.
+    """What lies now where the catalog says, the best first; each place is looked at once.
 
     Attributes:
+        keep_in: folders whose photos are better than all others, the best folder first.
         stale: paths that are missing, or changed since they were indexed.
         others: paths whose bytes are not those that were indexed, though size and time are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep_in: Sequence[bytes] = ()) -> None:
+        self.keep_in = keep_in
         self.stale: set[bytes] = set()
         self.others: set[bytes] = set()
         self._seen: dict[bytes, os.stat_result | None] = {}
@@ -104,12 +106,39 @@ class Disk:
         what they lead to is listed by its real path, or lies outside the library.
         """
         found: dict[tuple[int, int], PhotoCopy] = {}
-        for copy in _best_first(copies):
+        for copy in self.best_first(copies):
             status = self._status(copy)
             if status is not None:
                 own = replace(copy, links=status.st_nlink)
                 found.setdefault((status.st_dev, status.st_ino), own)
-        return _best_first(found.values())
+        return self.best_first(found.values())
+
+    def best_first(self, photos: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
+        """By folder to keep, then most pixels, then a date, then a name that is not a copy's, then
+        most bytes, then most hard links, then the shortest path.
+
+        Bytes say little: a photo saved again without loss has more of them, and has often lost its
+        date. A file of several names is better kept: deleting one of them frees nothing.
+        """
+        return tuple(
+            sorted(
+                photos,
+                key=lambda one: (
+                    self._rank(one.path),
+                    -one.width * one.height,
+                    one.taken is None,
+                    bool(_COPY_NAME.search(one.path.rpartition(b"/")[2].rpartition(b".")[0])),
+                    -one.size,
+                    -one.links,
+                    len(one.path),
+                    one.path,
+                ),
+            )
+        )
+
+    def _rank(self, path: bytes) -> int:
+        folders = enumerate(map(with_slash, self.keep_in))
+        return next((rank for rank, start in folders if path.startswith(start)), len(self.keep_in))
 
     def confirm(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
         """Groups of two or more files each of which holds the bytes that were indexed.
@@ -218,7 +247,9 @@ def near_groups(
     for chain in near:
         photos = [one for content in chain for one in disk.files(copies.get(content, []))[:1]]
         told = [_Told(one, known[one.content_id], rows[one.content_id]) for one in photos]
-        groups += [Group("near", disk.files(alike)) for alike in _alike(told, file, max_distance)]
+        groups += [
+            Group("near", disk.files(alike)) for alike in _alike(told, file, max_distance, disk)
+        ]
     return disk.confirm([group for group in groups if len(group.photos) > 1], progress)
 
 
@@ -306,14 +337,16 @@ def _hashes(
     return {one: value for one in content_ids if (value := known.get(one)) is not None}
 
 
-def _alike(photos: list[_Told], file: SearchFile, max_distance: int) -> list[list[PhotoCopy]]:
+def _alike(
+    photos: list[_Told], file: SearchFile, max_distance: int, disk: Disk
+) -> list[list[PhotoCopy]]:
     """Parts of two or more photos: one to keep, and what is near *to it*.
 
     Chains of near pairs lead from one end of a burst or a pan to the other, to photos that no one
     would take for copies; so the best photo of a chain gathers its own copies, then the best of
     what is left.
     """
-    ranks = {one: place for place, one in enumerate(_best_first(one.photo for one in photos))}
+    ranks = {one: place for place, one in enumerate(disk.best_first(one.photo for one in photos))}
     photos = sorted(photos, key=lambda one: ranks[one.photo])
     hashes = np.array([one.hash for one in photos], dtype=np.uint64)
     shapes = np.array([one.photo.width / one.photo.height for one in photos])
@@ -365,29 +398,6 @@ def _by_content(
     for row in rows:
         found.setdefault(row[1], []).append(PhotoCopy(*row))
     return found
-
-
-def _best_first(photos: Iterable[PhotoCopy]) -> tuple[PhotoCopy, ...]:
-    """Most pixels, then a date, then a name that is not a copy's, then most bytes, then most hard
-    links, then the shortest path.
-
-    Bytes say little: a photo saved again without loss has more of them, and has often lost its
-    date. A file of several names is better kept: deleting one of them frees nothing.
-    """
-    return tuple(
-        sorted(
-            photos,
-            key=lambda one: (
-                -one.width * one.height,
-                one.taken is None,
-                bool(_COPY_NAME.search(one.path.rpartition(b"/")[2].rpartition(b".")[0])),
-                -one.size,
-                -one.links,
-                len(one.path),
-                one.path,
-            ),
-        )
-    )
 
 
 def wasted_bytes(groups: Sequence[Group]) -> int:

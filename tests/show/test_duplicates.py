@@ -66,6 +66,32 @@ def test_paths_of_what_could_go_and_no_deletion(place: Path) -> None:
     assert sorted((place / "photos").iterdir()) == before
 
 
+def test_the_folders_to_keep_photos_in_come_first(tmp_path: Path) -> None:
+    photos = write_sample_photos(tmp_path / "photos")
+    for folder in ("archive/of-many-years", "second"):
+        (photos / folder).mkdir(parents=True)
+    for name in ("moon.jpg", "coins.jpg"):
+        shutil.copy(photos / name, photos / "second")
+    shutil.copy(photos / "moon.jpg", photos / "archive" / "of-many-years" / "moon copy.jpg")
+    with Image.open(photos / "chelsea.jpg") as cat:
+        cat.resize((225, 150)).save(photos / "archive" / "cat.jpg")
+    done = run_in(tmp_path, "index", photos)
+    assert done.returncode == 0, done.stderr
+
+    def kept(*options: str) -> list[str]:
+        answer = json.loads(run_in(tmp_path, "duplicates", "--json", *options, cwd=photos).stdout)
+        return sorted(
+            str(Path(group["photos"][0]["path"]).relative_to(photos)) for group in answer["groups"]
+        )
+
+    preferred = ["archive/cat.jpg", "archive/of-many-years/moon copy.jpg", "second/coins.jpg"]
+    assert kept("--keep-in", "archive", "--keep-in", "second/") == preferred
+    assert kept("--exact", "--keep-in", "second", "--keep-in", "archive") == [
+        "second/coins.jpg",
+        "second/moon.jpg",
+    ]
+
+
 def test_a_folder_alone_and_no_duplicates(place: Path) -> None:
     (place / "empty").mkdir(exist_ok=True)
     done = run_in(place, "duplicates", "--in", place / "empty")
