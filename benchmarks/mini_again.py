@@ -20,6 +20,7 @@ from lensctl.models.mini.info import DATA
 from lensctl.models.mini.lens import FILE as MAPS
 from lensctl.models.mini.lens import Lens
 from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
+from lensctl.models.mini.relations import FILE as RELATIONS
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
@@ -54,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     run: Path = parser.parse_args().run
-    for name in (TEXT, MAPS, FUSION):
+    for name in (TEXT, MAPS, FUSION, RELATIONS):
         compare(name, TensorFile(DATA / name), TensorFile(run / "model" / name))
     with np.load(run / VIEWS) as kept:
         photos = kept["views"][:, 0].astype(np.float32)

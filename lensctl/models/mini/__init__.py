@@ -10,6 +10,7 @@ mini/
 ├── tensors.py      named arrays of a safetensors file, mapped
 ├── lens.py         targets, queries and text keys
 ├── fusion.py       the trained part of composed queries
+├── relations.py    "inside view of": lists of what has what inside, outside, as a part
 ├── info.py         what lensctl says of it, from data/card.json
 ├── sides.py        the two sides of the interface
 └── data/           the graph, the maps, and their card; made by lensctl_training.mini

@@ -19,11 +19,12 @@ import numpy as np
 from lensctl.models.blas import suited_to
 from lensctl.models.interface import Floats
 from lensctl.models.mini.colours import colours_of
-from lensctl.models.mini.fusion import Blocks, Fusion, join
+from lensctl.models.mini.fusion import LIGHT, LOOK, Blocks, Fusion, join
 from lensctl.models.mini.image_tower import FEATURES, WeightFile
+from lensctl.models.mini.relations import Relations
 from lensctl.models.mini.statistics import PICTURE
 from lensctl.models.mini.tensors import TensorFile
-from lensctl.models.mini.words import Words, softmax
+from lensctl.models.mini.words import CLASSES, Words, softmax
 from lensctl.models.vectors import unit
 
 FILE = "lens.safetensors"
@@ -44,6 +45,7 @@ class Lens:
         weights: the image package's file, for its classifier.
         words: the side of words, or None where none will come.
         fusion: the trained part, or None where no query will come.
+        relations: what the things in photos have inside and around them, or None likewise.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class Lens:
         weights: WeightFile,
         words: Words | None = None,
         fusion: Fusion | None = None,
+        relations: Relations | None = None,
     ) -> None:
         self._words = words
         self._fusion = fusion
+        self._relations = relations
         self.classifier = classifier_of(weights)
         names = ("look_mean", "look", "light_mean", "light")
         self._maps = {name: tensors[name].astype(np.float32) for name in names}
@@ -100,8 +104,15 @@ class Lens:
         if self._fusion is None:
             raise RuntimeError("this lens was opened without its fusion")
         words = self._spoken()
-        pointing = words.pointing(texts)
-        return self._fusion(photos, *words.read(texts), words.clauses(texts), pointing)
+        sentences, votes = words.read(texts)
+        queries = self._fusion(
+            photos, sentences, votes, words.clauses(texts), words.pointing(texts)
+        )
+        if self._relations is not None:
+            related, answers = self._relations(probabilities_of(photos.meaning), sentences)
+            nothing = (np.zeros((len(related), width), np.float32) for width in (LOOK, LIGHT))
+            queries[related] = join(answers, *nothing)
+        return queries
 
     def _spoken(self) -> Words:
         if self._words is None:
@@ -119,6 +130,12 @@ def classes_of(embeddings: Floats, classifier: tuple[Floats, Floats]) -> Floats:
     matrix, bias = classifier
     logits = np.asarray(embeddings, np.float32)[:, :FEATURES] @ matrix + bias
     return unit(softmax(logits) ** np.float32(DAMPING))
+
+
+def probabilities_of(meaning: Floats) -> Floats:
+    """(N, 1011) of photos -> (N, 1000): the class probabilities, undamped."""
+    powers = meaning[:, :CLASSES].astype(np.float64) ** (1 / DAMPING)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _as_targets(photos: Blocks) -> Floats:

@@ -13,6 +13,8 @@ from lensctl.models.mini.image_tower import SIZE, ImageTower, WeightFile
 from lensctl.models.mini.info import DATA, mini_info
 from lensctl.models.mini.lens import FILE, Lens
 from lensctl.models.mini.packages import IMAGE_WEIGHTS, locate, verified
+from lensctl.models.mini.relations import FILE as RELATIONS
+from lensctl.models.mini.relations import Relations
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import FILE as TEXT
 from lensctl.models.mini.text_tower import TextTower
@@ -66,8 +68,11 @@ class MiniSide:
         self.precision = "fp32"
         self.encode_images = Encoder(weights)
         self.words = words
-        fusion = None if words is None else Fusion(TensorFile(DATA / FUSION))
-        self.lens = Lens(maps, weights, words, fusion)
+        fusion = relations = None
+        if words is not None:
+            fusion = Fusion(TensorFile(DATA / FUSION))
+            relations = Relations(TensorFile(DATA / RELATIONS))
+        self.lens = Lens(maps, weights, words, fusion, relations)
         self.make_targets = self.lens.make_targets
         self.make_queries = self.lens.make_queries
         self.encode_texts = self.lens.encode_texts

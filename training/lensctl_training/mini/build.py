@@ -21,6 +21,7 @@ from lensctl.models.mini.image_tower import DECODE_MARGIN, FEATURES, WeightFile
 from lensctl.models.mini.info import CARD, DATA
 from lensctl.models.mini.lens import COLOURED, DAMPING, FILE, classes_of, classifier_of, light_of
 from lensctl.models.mini.packages import IMAGE_WEIGHTS, verified
+from lensctl.models.mini.relations import FILE as RELATIONS
 from lensctl.models.mini.sides import PREPROCESSING
 from lensctl.models.mini.tensors import TensorFile
 from lensctl.models.mini.text_tower import FILE as TEXT
@@ -101,7 +102,7 @@ def write_card(curves: dict[str, dict[str, float]], folder: Path = DATA) -> None
     encoder.update((DATA / image_tower.GRAPH).read_bytes())
     colours = COLOURED, COLOURS, SPREAD, GROUND, GROUND_SHARE
     lens = hashlib.sha256(repr((DAMPING, BLOCK_WEIGHTS, colours)).encode())
-    for name in (TEXT, FILE, FUSION):
+    for name in (TEXT, FILE, FUSION, RELATIONS):
         lens.update((folder / name).read_bytes())
     card = {
         "encoder_fingerprint": encoder.hexdigest()[:16],

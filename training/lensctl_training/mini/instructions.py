@@ -153,6 +153,7 @@ class Instructions:
         embeddings: (R, E): all views, the imagined pictures of every class, the drawn pictures.
         texts: all instructions.
         names: alone; by them the choice learns what is no edit.
+        class_names: of the network's classes, in their order.
         photos, views: P and V.
     """
 
@@ -186,7 +187,8 @@ class Instructions:
             self._kind_groups(nouns, dict(zip(tree.classes, self._classes, strict=True))),
             self._kind_groups(nouns, _known(drawn)),
         ]
-        named = read_seen_as(class_names(classes, nouns)).names
+        self.class_names = class_names(classes, nouns)
+        named = read_seen_as(self.class_names).names
         forms = wordings()["name"]
         self.names = [str(naming.choice(forms)).format(name) for name in named]
         names = [one.lemmas[0] for one in classes]

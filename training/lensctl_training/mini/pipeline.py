@@ -1,7 +1,7 @@
 """`lensctl train` of `mini`'s lens: from packages to the files that are shipped, stage by stage.
 
-views -> drawn -> text tower -> maps -> readings -> training -> curves. What a stage made lies in
-OUT; a run that was stopped goes on behind the last finished stage.
+views -> drawn -> text tower -> maps -> readings -> relations -> training -> curves. What a stage
+made lies in OUT; a run that was stopped goes on behind the last finished stage.
 """
 
 import dataclasses
@@ -30,6 +30,7 @@ from lensctl_training.mini.calibrate import score_curves
 from lensctl_training.mini.distil import DistilConfig, distil
 from lensctl_training.mini.drawn import Drawings, embed_drawn
 from lensctl_training.mini.instructions import Instructions
+from lensctl_training.mini.relations import make_relations, write_relations
 from lensctl_training.mini.sources import require_sources
 from lensctl_training.mini.train import (
     TrainingConfig,
@@ -105,6 +106,7 @@ def train_lens(recipe: LensRecipe, out: Path, *, resume: bool = False) -> Path:
     lens, words = open_lens(model)
     taught = Instructions(views, drawings, lens.classifier, recipe.training.seed)
     readings = _kept(out / READINGS, lambda: read(words, taught.texts, taught.names))
+    write_relations(make_relations(words, taught, readings), model)
     bank = make_bank(lens, taught, readings)
     head = train_fusion(bank, taught, recipe.training)
     write_fusion(head, model / FUSION)

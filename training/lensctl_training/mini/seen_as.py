@@ -62,14 +62,22 @@ def read_seen_as(classes: list[str], folder: Path = FOLDER) -> SeenAs:
     """
     place = {name.lower(): row for row, name in enumerate(classes)}
     found: dict[str, list[Floats]] = defaultdict(list)
-    for where, things, told in _lines(sorted(folder.rglob("*.txt"))):
-        try:
-            shares = _shares(told, place)
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from error
+    for things, shares in read_shares(sorted(folder.rglob("*.txt")), place):
         for thing in things:
             found[thing].append(shares)
     return SeenAs(list(found), np.stack([np.mean(rows, axis=0) for rows in found.values()]))
+
+
+def read_shares(files: list[Path], place: dict[str, int]) -> Iterator[tuple[list[str], Floats]]:
+    """The names before the colon of each line, in small letters, and (1000,) shares behind it.
+
+    Raises ValueError as `read_seen_as`; `place` has the classes' numbers by their names.
+    """
+    for where, things, told in _lines(files):
+        try:
+            yield things, _shares(told, place)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def known_names(folder: Path = FOLDER) -> set[str]:
