@@ -95,15 +95,17 @@ def test_the_same_input_may_change(handbook: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stub")
-def test_parts_of_a_version_that_noted_no_inputs_are_kept(
-    handbook: Path, other: Path, tmp_path: Path
+def test_nothing_is_dropped_where_the_record_of_the_inputs_is_damaged(
+    handbook: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     run([handbook], out)
-    (out / "work" / "inputs.json").unlink()
-    with pytest.raises(UsageError, match="did not note them"):
-        run([other], out)
-    run([handbook], out)
+    before = files(out)
+    (out / "work" / "inputs.json").write_text("{")
+    with pytest.raises(DataError, match=r"inputs\.json is damaged"):
+        run([handbook], out)
+    assert files(out) == before
+    run([handbook], out, replace=True)
     assert json.loads((out / "work" / "inputs.json").read_text()).keys() == {str(handbook)}
 
 
@@ -172,22 +174,6 @@ def test_the_annotator_is_the_one_that_annotated(handbook: Path, tmp_path: Path)
     run([], out, another, "annotate")
     run([], out, another, "write")
     assert annotators(out) == {"mini"}
-
-
-@pytest.mark.usefixtures("stub")
-def test_parts_that_name_no_annotator_are_read(handbook: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run([handbook], out)
-    for path in out.rglob("annotator.json"):
-        path.unlink()
-    before = files(out)
-    run([handbook], out)
-    assert files(out) == before
-    (out / "work" / "write" / "done.json").unlink()
-    run([handbook], out)
-    assert files(out) == before  # the stage annotate was looked at: it was this model
-    run([], out, MineConfig(model="another", pages=PageLimits(pages_per_part=2)), "write")
-    assert annotators(out) == {"unknown"}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

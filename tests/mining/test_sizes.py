@@ -8,8 +8,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from lensctl_training.mining.config import MineConfig, PageLimits
 from lensctl_training.mining.engine import InProcess, Work
 from lensctl_training.mining.funnel import Funnel
@@ -63,32 +61,6 @@ def test_pages_of_many_sites_in_one_part(tmp_path: Path) -> None:
     for share, there in found.items():
         assert there == [p for p in pages if int(stable_fraction(p.site) * 5) == share]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pages.jsonl", "shares.bin"]
-
-
-@pytest.mark.usefixtures("stub")
-def test_pages_of_the_older_layout_are_read(handbook: Path, tmp_path: Path) -> None:
-    """A file for each share, as they were written before."""
-    out, work = tmp_path / "out", Workspace(tmp_path / "out")
-    run_pipeline([handbook], out, MineConfig(), InProcess(), "pages")
-    run_pipeline([], out, MineConfig(), InProcess(), "groups")
-    before = {part: _rows(work, part) for part in work.parts("groups")}
-    assert any(before.values())
-    for part in work.parts("pages"):
-        folder = work.part_folder("pages", part)
-        for share in range(MineConfig().pages.site_parts):
-            lines = [json.dumps(row) + "\n" for row in read_share(folder, share)]
-            (folder / f"site-{share:03d}.jsonl").write_text("".join(lines))
-        (folder / "pages.jsonl").unlink()
-        (folder / "shares.bin").unlink()
-        assert len(list(read_pages(folder))) == 8
-    for part in work.parts("groups"):
-        (work.part_folder("groups", part) / "done.json").unlink()
-    run_pipeline([], out, MineConfig(), InProcess(), "groups")
-    assert {part: _rows(work, part) for part in work.parts("groups")} == before
-
-
-def _rows(work: Workspace, part: str) -> str:
-    return (work.part_folder("groups", part) / "rows.jsonl").read_text()
 
 
 class Weighing(InProcess):

@@ -138,6 +138,7 @@ def fill(folder: Path, count: int) -> Workspace:
             ends = {n: replace(getattr(row.pair, n), sha256=sha256) for n in ("query", "target")}
             rows.append(replace(row, pair=replace(row.pair, **ends)))
         write_rows(out / "rows.jsonl", rows)
+        (out / "annotator.json").write_text('"mini"')
         return Funnel()
 
     work.make_part("instruct", "a", "key", instruct)

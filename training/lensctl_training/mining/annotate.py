@@ -1,6 +1,7 @@
 """Stage *annotate*: vectors, labels and captions for every distinct image and description."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -129,17 +130,13 @@ def fingerprints(model: str) -> tuple[str, str]:
 
 
 def annotator_of(part: Path) -> str:
-    """The model that annotated what a part was made from; "" where an older version did not say."""
-    try:
-        return str(json.loads((part / _ANNOTATOR).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return ""
+    """The model that annotated what a part was made from."""
+    return str(json.loads((part / _ANNOTATOR).read_text(encoding="utf-8")))
 
 
 def hand_on_annotator(source: Path, out: Path) -> None:
     """A part says itself who annotated its rows: `source` may be annotated anew without it."""
-    if name := annotator_of(source):
-        (out / _ANNOTATOR).write_text(json.dumps(name), encoding="utf-8")
+    shutil.copyfile(source / _ANNOTATOR, out / _ANNOTATOR)
 
 
 def _open(model: str):  # type: ignore[no-untyped-def]

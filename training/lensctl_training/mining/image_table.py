@@ -42,7 +42,7 @@ def build_table(workspace: Workspace, stage: Source) -> None:
 
 
 def _key_of(path: Path) -> str:
-    """What a table was made from; "" where there is none, or an older version made it."""
+    """What a table was made from; "" where there is none, or it is damaged."""
     try:
         with contextlib.closing(_open(path)) as database:
             return str(database.execute("SELECT key FROM made_from").fetchone()[0])

@@ -88,10 +88,6 @@ class _Spread:
 
 def read_share(part: Path, share: int) -> Iterator[dict[str, Any]]:
     """The pages of one share of the sites in the folder of a part of *pages*, as `read_rows`."""
-    if not (part / _STARTS).exists():
-        # Before 29 November 2026 every share was a file of its own.
-        yield from read_rows(part / f"site-{share:03d}.jsonl")
-        return
     start, end = np.fromfile(part / _STARTS, _OFFSET, 2, offset=share * _OFFSET.itemsize).tolist()
     if start == end:
         return
@@ -103,8 +99,7 @@ def read_share(part: Path, share: int) -> Iterator[dict[str, Any]]:
 
 def read_pages(part: Path) -> Iterator[dict[str, Any]]:
     """All pages in the folder of a part of *pages*, share by share."""
-    for path in (part / PAGES, *sorted(part.glob("site-*.jsonl"))):
-        yield from read_rows(path)
+    return read_rows(part / PAGES)
 
 
 def _read_warc(

@@ -122,10 +122,7 @@ def _run_all(
     for name in (only,) if only else (*_stages(), "write"):
         if name == "write":
             _made(workspace, "instruct")
-            # What an older version annotated names no model; where *annotate* was looked at in
-            # this run, it is the one of the settings.
-            unnamed = "unknown" if only else config.model
-            yield name, write_shards(workspace, config, engine, unnamed)
+            yield name, write_shards(workspace, config, engine)
             continue
         if name == "pages":
             parts = _page_parts(inputs, workspace, config, replace)

@@ -107,4 +107,4 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _look(picture: dict[str, Any]) -> Look:
-    return picture["sha256"], picture.get("perceptual_hash", 0)
+    return picture["sha256"], picture["perceptual_hash"]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lensctl.errors import LibraryBusyError, UsageError
+from lensctl.errors import DataError, LibraryBusyError, UsageError
 from lensctl.lock import held_alone
 from lensctl.whole import naming, whole, write_whole
 from lensctl_training.mining.funnel import Funnel
@@ -137,15 +137,15 @@ class Workspace:
 
         Raises:
             UsageError: an earlier input is missing, and parts of it are nobody else's.
+            DataError: the record of the earlier inputs is damaged.
         """
         kept = {part for parts in wanted.values() for part in parts}
         here = set(self.parts("pages")) - kept
-        recorded = self._inputs()
         missing = [
-            name for name, parts in recorded.items() if name not in wanted and here & set(parts)
+            name
+            for name, parts in self._inputs().items()
+            if name not in wanted and here & set(parts)
         ]
-        if here - {part for parts in recorded.values() for part in parts}:
-            missing.append("inputs of a run that did not note them")
         if not missing:
             return
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -161,11 +161,18 @@ class Workspace:
         write_whole(self.folder / "inputs.json", json.dumps(wanted, indent=1))
 
     def _inputs(self) -> dict[str, list[str]]:
+        noted = self.folder / "inputs.json"
         try:
-            noted = json.loads((self.folder / "inputs.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            inputs: dict[str, list[str]] = json.loads(noted.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return {}
-        return noted if isinstance(noted, dict) else {}
+        except ValueError as error:
+            raise DataError(
+                f"{noted} is damaged",
+                why="it names the inputs of what the folder holds, which must not be lost",
+                next_step="use another --out, or drop what the folder holds with --replace",
+            ) from error
+        return inputs
 
     def store_image(self, data: bytes) -> str:
         """Keep an image file under its SHA-256, which is returned."""

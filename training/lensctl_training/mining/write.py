@@ -40,9 +40,7 @@ ROWS_IN_ORDER = "rows.bin"
 _VERSION = 2
 
 
-def write_shards(
-    workspace: Workspace, config: MineConfig, engine: Engine, unnamed: str = "unknown"
-) -> Funnel:
+def write_shards(workspace: Workspace, config: MineConfig, engine: Engine) -> Funnel:
     """Write shards, report and datasheet, unless they are there and up to date.
 
     Without a triplet only report and datasheet are written: shards of an earlier run stay.
@@ -51,13 +49,12 @@ def write_shards(
         workspace: what the stages before made.
         config: the settings.
         engine: who encodes the images.
-        unnamed: the annotator of parts that do not name one; an older version made them.
     """
     from lensctl_training.mining.report import Tally, write_report
 
     parts = workspace.parts("instruct")
     keys = [workspace.done_key("instruct", part) for part in parts]
-    annotators = {_annotator(workspace, part, unnamed) for part in parts}
+    annotators = {annotator_of(workspace.part_folder("instruct", part)) for part in parts}
     named = ", ".join(sorted(annotators))
     key = digest(_VERSION, keys, repr(config.write), config.groups.hash_distance, named)
     folder = workspace.folder / "write"
@@ -69,7 +66,7 @@ def write_shards(
     funnel = Funnel()
     index = RowIndex([workspace.part_folder("instruct", part) / ROWS for part in parts])
     splits = divide(index, config, funnel)
-    written = _write(index, splits, key, workspace, config, engine, unnamed)
+    written = _write(index, splits, key, workspace, config, engine)
     funnel.add(total(workspace.funnel(SHARDS, part) for part in written))
     tally = Tally(config.write.sheet_rows)
     for row in index.rows(np.flatnonzero(splits != LEFT_OUT)):
@@ -89,10 +86,6 @@ def instructed_rows(workspace: Workspace) -> Iterator[Instructed]:
     for part in workspace.parts("instruct"):
         for row in read_rows(workspace.part_folder("instruct", part) / ROWS):
             yield Instructed.from_json(row)
-
-
-def _annotator(workspace: Workspace, part: str, unnamed: str) -> str:
-    return annotator_of(workspace.part_folder("instruct", part)) or unnamed
 
 
 def shards_in(out: Path) -> list[Path]:
@@ -124,7 +117,6 @@ def _write(
     workspace: Workspace,
     config: MineConfig,
     engine: Engine,
-    unnamed: str,
 ) -> list[str]:
     """All shards, in parts under work/shards/; names of the parts in the order of their shards.
 
@@ -144,7 +136,7 @@ def _write(
     finished = {part.name for part in parts if _is_whole(workspace, part)}
     workspace.remove_leftovers(SHARDS, finished)
     todo = [part for part in parts if part.name not in finished]
-    work = partial(write_part, str(workspace.out), config, unnamed)
+    work = partial(write_part, str(workspace.out), config)
     run_with_bar(engine, work, todo, "write", len(parts))
     return [part.name for part in parts]
 
@@ -156,15 +148,15 @@ def _is_whole(workspace: Workspace, part: Part) -> bool:
     return workspace.done_key(SHARDS, part.name) == part.key and there == shards
 
 
-def write_part(out: str, config: MineConfig, unnamed: str, part: Part) -> None:
+def write_part(out: str, config: MineConfig, part: Part) -> None:
     """Make the shards of one part; what an engine runs, here or on another machine."""
     workspace = Workspace(Path(out))
     split, start, stop = part.inputs
-    sources = workspace.parts("instruct")
-    files = [workspace.part_folder("instruct", source) / ROWS for source in sources]
+    folders = [workspace.part_folder("instruct", each) for each in workspace.parts("instruct")]
     place = workspace.folder / "write" / ROWS_IN_ORDER
-    rows = read_at(files, read_locations(place, int(start), int(stop)))
-    annotated = cache(lambda number: _annotator(workspace, sources[number], unnamed))
+    locations = read_locations(place, int(start), int(stop))
+    rows = read_at([folder / ROWS for folder in folders], locations)
+    annotated = cache(lambda number: annotator_of(folders[number]))
     chosen = ((Instructed.from_json(row), annotated(number)) for number, row in rows)
     workspace.make_part(
         SHARDS,
