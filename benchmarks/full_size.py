@@ -89,8 +89,8 @@ def _convert(size: str, folder: Path, model: Path) -> None:
     import torch
 
     from lensctl.models.convert.official import read_official
-    from lensctl.models.folder import save_model_folder
     from lensctl.models.weights import assign_weights
+    from lensctl.models.write import save_model_folder
     from support.official_checkpoint import BASE, LARGE, random_arrays, write_checkpoint
 
     checkpoint = folder / f"magic_lens_clip_{size}.pkl"

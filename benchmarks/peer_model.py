@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.folder import save_model_folder
 from lensctl.models.magiclens import MagicLens
 from lensctl.models.preprocessing import Preprocessing
+from lensctl.models.write import save_model_folder
 
 
 def main() -> None:

@@ -9,7 +9,7 @@
     empty_text.npy      the embedding of "", so that a target needs no text tower
     README.md           the model card
 
-Reading imports no torch; `save_model_folder` does.
+Reading imports no torch; `write.save_model_folder` does.
 """
 
 import fcntl
@@ -28,10 +28,9 @@ from typing import TYPE_CHECKING, Any
 from lensctl.errors import ModelError, StorageError, UsageError
 from lensctl.models.accelerator import multiplies_integers
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.interface import IndexSide, ModelInfo, QueryKind, ScoreCurve
+from lensctl.models.interface import IndexSide, ModelInfo, ScoreCurve
 
 if TYPE_CHECKING:
-    from lensctl.models.magiclens import MagicLens
     from lensctl.models.query_side import OnnxQuerySide
 
 FORMAT = 1
@@ -165,55 +164,6 @@ def _check_agreement(folder: ModelFolder) -> None:
             type(facts.get("bytes")) is int and isinstance(facts.get("sha256"), str)
         ):
             raise ValueError(f"of {name} it should not say {facts!r}")
-
-
-def save_model_folder(
-    module: "MagicLens",
-    config: MagicLensConfig,
-    path: Path,
-    *,
-    name: str,
-    licence: str,
-    description: str,
-    source: str = "",
-    curves: Mapping[QueryKind, ScoreCurve] | None = None,
-    overwrite: bool = False,
-) -> ModelFolder:
-    """Write a trained or converted model as a folder that `open_model` opens.
-
-    The folder appears whole or not at all. Weights are saved in float32; the query side's graphs
-    are written and compared with the module.
-
-    Args:
-        module: any device, any float dtype; it is left unchanged.
-        config: what `module` was built from.
-        path: of the folder to make.
-        name: the model's name, normally the folder's.
-        licence: SPDX identifier, or what is known of the weights' licence.
-        description: one sentence for `lensctl models list`.
-        source: where the weights come from: an address, a file and its sha256, a training run.
-        curves: calibrated relevance per kind of query; the family's defaults where absent.
-        overwrite: replace what is at `path`.
-
-    Raises:
-        StorageError: `path` exists and `overwrite` is false, or there is no room.
-        CheckpointError: the module's vectors are zero or not finite.
-        ModelError: the query side does not agree with the module.
-    """
-    from lensctl.models.write import write_model
-
-    with new_folder(path, overwrite=overwrite) as folder:
-        write_model(
-            module,
-            config,
-            folder,
-            name=name,
-            licence=licence,
-            description=description,
-            source=source,
-            curves=curves,
-        )
-    return open_folder(path)
 
 
 @contextmanager

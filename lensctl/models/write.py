@@ -20,8 +20,10 @@ from lensctl.models.folder import (
     EMPTY_TEXT,
     FORMAT,
     WEIGHTS,
+    ModelFolder,
     file_sha256,
     info_to_dict,
+    new_folder,
     open_folder,
 )
 from lensctl.models.interface import ModelInfo, QueryKind, ScoreCurve
@@ -36,38 +38,61 @@ from lensctl.models.weights import (
 )
 
 
-def write_model(
+def save_model_folder(
     module: MagicLens,
     config: MagicLensConfig,
-    folder: Path,
+    path: Path,
     *,
     name: str,
     licence: str,
     description: str,
-    source: str,
-    curves: Mapping[QueryKind, ScoreCurve] | None,
-) -> None:
-    """Fill an existing empty folder; see `folder.save_model_folder`."""
-    config = _self_contained(config)
-    _check_vocabulary(config)
-    save_weights(module, folder / WEIGHTS)
-    # The copy reads what was written, in float32 on the CPU, so that the check covers the file.
-    saved = load_module(config, folder / WEIGHTS)
-    expected = expected_vectors(saved)
-    np.save(folder / EMPTY_TEXT, _empty_text(saved), allow_pickle=False)
-    export_query_side(saved, config, folder)
-    info = _info(saved, config, name, licence, description, source, curves)
-    (folder / CARD).write_text(model_card(info, config), encoding="utf-8")
-    values = {
-        "format": FORMAT,
-        "model": config.to_dict(),
-        "info": info_to_dict(info),
-        "context_length": saved.context_length,
-        "variable_text_length": has_variable_text_length(config),
-        "files": {path.name: _file_facts(path) for path in sorted(folder.iterdir())},
-    }
-    (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    verify_query_side(expected, open_folder(folder))
+    source: str = "",
+    curves: Mapping[QueryKind, ScoreCurve] | None = None,
+    overwrite: bool = False,
+) -> ModelFolder:
+    """Write a trained or converted model as a folder that `open_model` opens.
+
+    The folder appears whole or not at all. Weights are saved in float32; the query side's graphs
+    are written and compared with the module.
+
+    Args:
+        module: any device, any float dtype; it is left unchanged.
+        config: what `module` was built from.
+        path: of the folder to make.
+        name: the model's name, normally the folder's.
+        licence: SPDX identifier, or what is known of the weights' licence.
+        description: one sentence for `lensctl models list`.
+        source: where the weights come from: an address, a file and its sha256, a training run.
+        curves: calibrated relevance per kind of query; the family's defaults where absent.
+        overwrite: replace what is at `path`.
+
+    Raises:
+        StorageError: `path` exists and `overwrite` is false, or there is no room.
+        CheckpointError: the module's vectors are zero or not finite.
+        ModelError: the query side does not agree with the module.
+    """
+    with new_folder(path, overwrite=overwrite) as folder:
+        config = _self_contained(config)
+        _check_vocabulary(config)
+        save_weights(module, folder / WEIGHTS)
+        # The copy reads what was written, in float32 on the CPU, so that the check covers the file.
+        saved = load_module(config, folder / WEIGHTS)
+        expected = expected_vectors(saved)
+        np.save(folder / EMPTY_TEXT, _empty_text(saved), allow_pickle=False)
+        export_query_side(saved, config, folder)
+        info = _info(saved, config, name, licence, description, source, curves)
+        (folder / CARD).write_text(model_card(info, config), encoding="utf-8")
+        values = {
+            "format": FORMAT,
+            "model": config.to_dict(),
+            "info": info_to_dict(info),
+            "context_length": saved.context_length,
+            "variable_text_length": has_variable_text_length(config),
+            "files": {path.name: _file_facts(path) for path in sorted(folder.iterdir())},
+        }
+        (folder / CONFIG).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        verify_query_side(expected, open_folder(folder))
+    return open_folder(path)
 
 
 def _check_vocabulary(config: MagicLensConfig) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lensctl.errors import ModelError
-from lensctl.models.folder import save_model_folder
 from lensctl.models.magiclens import MagicLens, MagicLensConfig, count_parameters, on_meta
 from lensctl.models.preprocessing import Preprocessing
 from lensctl.models.tokenizer import tokenize
 from lensctl.models.weights import load_module, save_weights
+from lensctl.models.write import save_model_folder
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}

@@ -31,7 +31,6 @@ from lensctl.models.folder import (
     new_folder,
     open_folder,
     remove_folder,
-    save_model_folder,
 )
 from lensctl.models.home import models_home
 from lensctl.models.index_side import TorchIndexSide, choose_device, choose_precision
@@ -40,6 +39,7 @@ from lensctl.models.magiclens import MagicLens, MagicLensConfig
 from lensctl.models.preprocessing import Preprocessing
 from lensctl.models.query_side import checked
 from lensctl.models.registry import list_models, open_model
+from lensctl.models.write import save_model_folder
 
 TINY = MagicLensConfig(
     backbone={

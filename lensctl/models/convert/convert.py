@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from lensctl.errors import CheckpointError, ModelError, UsageError
 from lensctl.models.config import MAX_SUM_WEIGHT, MagicLensConfig
 from lensctl.models.convert.official import read_official
-from lensctl.models.folder import ModelFolder, file_sha256, save_model_folder
+from lensctl.models.folder import ModelFolder, file_sha256
 from lensctl.models.home import new_model_path
 from lensctl.models.named import NAMED, NamedModel
 from lensctl.models.safetensors_file import read_layout
@@ -92,6 +92,9 @@ def convert(wanted: Conversion) -> ModelFolder:
     layout = detect_layout(wanted.file)
     wanted = replace(wanted, side_file=wanted.side_file or _neighbour(wanted.file, layout))
     config, module = _read(wanted, layout, facts)
+
+    from lensctl.models.write import save_model_folder  # torch, which a wrong file never loads
+
     return save_model_folder(
         module,
         config,
