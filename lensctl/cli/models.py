@@ -103,14 +103,14 @@ def convert(
     ] = None,
     backbone: BackboneOption = "",
     sum_weight: Annotated[
-        float | None,
+        float,
         typer.Option(
             "--sum-weight",
             metavar="WEIGHT",
             help="Weight of the words in the sum fusion.",
             show_default=False,
         ),
-    ] = None,
+    ] = 1.0,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Make a model folder of a weights file. Nothing in the file is executed."""

@@ -29,7 +29,6 @@ class ContentFacts:
     """A content and one place where it lies."""
 
     content_id: int
-    photo_id: int
     path: bytes
     copies: int
     offline: bool
@@ -38,7 +37,6 @@ class ContentFacts:
     height: int
     taken: str | None
     camera: str | None
-    lens: str | None
     latitude: float | None
     longitude: float | None
     rating: int | None
@@ -52,7 +50,6 @@ class KnownLens:
 
     lens_id: int
     encoder_id: int
-    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class Catalog:
     def lens(self, info: ModelInfo) -> KnownLens | None:
         """The lens of a model, or None where nothing was indexed with it."""
         row = self.connection.execute(
-            "SELECT id, encoder_id, model FROM lenses WHERE fingerprint = ?",
+            "SELECT id, encoder_id FROM lenses WHERE fingerprint = ?",
             (info.lens_fingerprint,),
         ).fetchone()
         return None if row is None else KnownLens(*row)
@@ -246,8 +243,8 @@ class Catalog:
         )
         found: dict[int, ContentFacts] = {}
         for row in rows:
-            keywords = tuple(json.loads(row[14])) if row[14] else ()
-            facts = ContentFacts(*row[:4], bool(row[4]), *row[5:14], keywords, row[15])  # type: ignore[call-arg]
+            keywords = tuple(json.loads(row[12])) if row[12] else ()
+            facts = ContentFacts(*row[:3], bool(row[3]), *row[4:12], keywords, row[13])  # type: ignore[call-arg]
             found[facts.content_id] = facts
         return found
 
@@ -331,11 +328,11 @@ class Catalog:
 
 
 _DESCRIBE = """
-SELECT contents.id, photos.id, photos.path,
+SELECT contents.id, photos.path,
        (SELECT count(*) FROM photos AS twins
         WHERE twins.content_id = contents.id AND twins.state != 'excluded'),
-       photos.state = 'offline', format, width, height, taken, camera, lens, latitude, longitude,
-       rating, keywords, contents.hash
+       photos.state = 'offline', format, width, height, taken, camera, latitude, longitude, rating,
+       keywords, contents.hash
 FROM contents JOIN photos ON photos.id = (
     SELECT photos.id FROM photos WHERE photos.content_id = contents.id AND {visible} {condition}
     ORDER BY photos.state = 'offline', photos.path LIMIT 1)

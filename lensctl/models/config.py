@@ -117,15 +117,3 @@ def _check_size(name: str, value: Any) -> None:
             raise ValueError(f"{name} should be a number, not {number!r}")
         if (name in _SIZES or name == "mlp_ratio") and number <= 0:
             raise ValueError(f"{name} must be above 0")
-
-
-MAGICLENS_BASE = MagicLensConfig(
-    backbone="ViT-B-16-quickgelu",
-    preprocessing=Preprocessing(divide_by_max=True),
-    heads=8,
-    mask_padding=True,
-)
-"""The published base model, with the published evaluation's preprocessing."""
-
-MAGICLENS_LARGE = replace(MAGICLENS_BASE, backbone="ViT-L-14-quickgelu", heads=16)
-"""The published large model."""

@@ -10,10 +10,10 @@ from lensctl.models.backbone import (
     encode_texts,
     set_grad_checkpointing,
 )
-from lensctl.models.config import MAGICLENS_BASE, MAGICLENS_LARGE, MagicLensConfig
+from lensctl.models.config import MagicLensConfig
 from lensctl.models.fusion import AttentionFusion, SumFusion
 
-__all__ = ["MAGICLENS_BASE", "MAGICLENS_LARGE", "MagicLens", "MagicLensConfig"]
+__all__ = ["MagicLens", "MagicLensConfig"]
 
 
 class MagicLens(nn.Module):

@@ -22,9 +22,7 @@ class NamedModel:
         description: one sentence for `lensctl models list`.
         licence: of the weights.
         backbone: open_clip name, for the layouts that do not tell it.
-        sum_weight: of the text, for models without a fusion of their own.
         sum_of_units: as in `MagicLensConfig`.
-        sha256: of the file, where the publisher or we know it.
         preprocessing: where it is not CLIP's own.
     """
 
@@ -32,17 +30,15 @@ class NamedModel:
     description: str
     licence: str
     backbone: str = ""
-    sum_weight: float = 1.0
     sum_of_units: bool = True
-    sha256: str = ""
     preprocessing: Preprocessing | None = None
 
 
-def _clip(backbone: str, repository: str, description: str, licence: str) -> NamedModel:
+def _clip(backbone: str, repository: str, description: str) -> NamedModel:
     return NamedModel(
         url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
         description=description,
-        licence=licence,
+        licence="MIT",
         backbone=backbone,
     )
 
@@ -74,18 +70,15 @@ NAMED: Mapping[str, NamedModel] = {
         "ViT-B-16-quickgelu",
         "timm/vit_base_patch16_clip_224.openai",
         "OpenAI CLIP ViT-B/16, sum of photo and words: a baseline",
-        "MIT",
     ),
     "clip-vit-l-14": _clip(
         "ViT-L-14-quickgelu",
         "timm/vit_large_patch14_clip_224.openai",
         "OpenAI CLIP ViT-L/14, sum of photo and words: a baseline",
-        "MIT",
     ),
     "clip-vit-b-32-laion2b": _clip(
         "ViT-B-32",
         "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
         "OpenCLIP ViT-B/32 trained on LAION-2B, sum of photo and words: small and fast",
-        "MIT",
     ),
 }

@@ -7,23 +7,18 @@ from lensctl.config import expanded
 from lensctl.errors import LensctlError, ModelError
 from lensctl.models.folder import CONFIG, open_folder
 from lensctl.models.home import EMBEDDED, model_path, models_home, names_here
-from lensctl.models.interface import Model, ModelInfo
+from lensctl.models.interface import Model
 from lensctl.models.named import NAMED
 
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A line of `lensctl models list`.
-
-    `info` is None for what is not on this machine, and for a damaged folder, whose `problem` says
-    what is wrong.
-    """
+    """A line of `lensctl models list`; the `problem` of a damaged folder says what is wrong."""
 
     name: str
     description: str
     licence: str
     present: bool
-    info: ModelInfo | None = None
     path: Path | None = None
     problem: str = ""
 
@@ -69,7 +64,7 @@ def _embedded() -> ListedModel:
         info = _open_embedded().info
     except LensctlError as error:
         return ListedModel(EMBEDDED, "the embedded default", "", False, problem=error.what)
-    return ListedModel(EMBEDDED, info.description, info.licence, True, info)
+    return ListedModel(EMBEDDED, info.description, info.licence, True)
 
 
 def _listed(name: str) -> ListedModel:
@@ -81,7 +76,7 @@ def _listed(name: str) -> ListedModel:
         info = open_folder(path).info
     except ModelError as error:
         return ListedModel(name, "", "", True, path=path, problem=error.why)
-    return ListedModel(name, info.description, info.licence, True, info, path)
+    return ListedModel(name, info.description, info.licence, True, path)
 
 
 def _open_embedded() -> Model:

@@ -30,15 +30,11 @@ class PhotoRead:
         content_hash: 16 bytes, BLAKE2b of the file's bytes.
         facts: from its metadata; None where the content is known.
         image: RGB, upright; see `decode`; None where the content is known.
-        size: bytes of the file, as it was read.
-        mtime_ns: its time of change, nanoseconds, as it was read.
     """
 
     content_hash: bytes
     facts: Facts | None
     image: Image.Image | None
-    size: int
-    mtime_ns: int
 
 
 def read_photo(
@@ -69,7 +65,7 @@ def read_photo(
             raise unreadable(error) from error
         if known(digest):
             _check_unchanged(before, file)
-            return PhotoRead(digest, None, None, before.st_size, before.st_mtime_ns)
+            return PhotoRead(digest, None, None)
         try:
             with (
                 open_photo(stream, path, max_pixels=max_pixels) as photo,
@@ -83,7 +79,7 @@ def read_photo(
         _check_unchanged(before, file)
     problems = tuple(dict.fromkeys((*facts.problems, *decoded.problems)))
     facts = replace(facts, problems=problems)
-    return PhotoRead(digest, facts, decoded.image, before.st_size, before.st_mtime_ns)
+    return PhotoRead(digest, facts, decoded.image)
 
 
 def hash_file(path: bytes) -> bytes:

@@ -8,13 +8,7 @@ import pytest
 from PIL import Image
 
 from lensctl.models.convert.shapes import Sizes, Tower, expected_shapes
-from lensctl.models.magiclens import (
-    MAGICLENS_BASE,
-    MAGICLENS_LARGE,
-    MagicLensConfig,
-    count_parameters,
-    on_meta,
-)
+from lensctl.models.magiclens import MagicLensConfig, count_parameters, on_meta
 from lensctl.models.preprocessing import Preprocessing
 from lensctl.models.tokenizer import is_truncated, token_ids, tokenize
 from support import published
@@ -62,7 +56,10 @@ def test_ids_of_the_fixture_texts() -> None:
 
 @pytest.mark.parametrize(
     ("config", "parameters"),
-    [(MAGICLENS_BASE, 166_433_025), (MAGICLENS_LARGE, 465_417_665)],
+    [
+        (MagicLensConfig("ViT-B-16-quickgelu", heads=8), 166_433_025),
+        (MagicLensConfig("ViT-L-14-quickgelu", heads=16), 465_417_665),
+    ],
     ids=["base", "large"],
 )
 def test_parameter_counts(config: MagicLensConfig, parameters: int) -> None:

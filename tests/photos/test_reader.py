@@ -33,8 +33,6 @@ def test_hash_facts_and_pixels(photo: Path) -> None:
     assert read.image is not None
     assert (read.facts.camera, read.facts.width, read.facts.height) == ("Acme", 80, 120)
     assert read.image.size == (80, 120)
-    status = photo.stat()
-    assert (read.size, read.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
@@ -198,7 +196,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     for name in (b"new\nline.jpg", b"\xff\xfe.jpg"):
         path = os.path.join(bytes(tmp_path), name)
         Path(os.fsdecode(path)).write_bytes(encoded(quarters(), "JPEG"))
-        assert read_photo(path, at_least=64).size > 0
+        assert read_photo(path, at_least=64).image is not None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")

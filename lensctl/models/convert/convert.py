@@ -40,9 +40,7 @@ class Conversion:
         side_file: JSON with dimensions (published layout) or a transformers config.json; where
             None, STEM_config.json or config.json beside the file, if it is there.
         backbone: open_clip name, for CLIP weights without a config.json.
-        sum_weight: of the words beside the photo, for models without a fusion; None for the
-            named model's own, or 1.
-        licence: of the weights; from the list of named models where empty.
+        sum_weight: of the words beside the photo, for models without a fusion.
         source: where the file comes from; its name where empty. The sha256 is added.
         facts: what is known of the model; those of the named model where None.
         overwrite: replace a model of the same name.
@@ -53,8 +51,7 @@ class Conversion:
     name: str = ""
     side_file: Path | None = None
     backbone: str = ""
-    sum_weight: float | None = None
-    licence: str = ""
+    sum_weight: float = 1.0
     source: str = ""
     facts: NamedModel | None = None
     overwrite: bool = False
@@ -75,7 +72,7 @@ def convert(wanted: Conversion) -> ModelFolder:
             f"there is a model named {name!r} already",
             next_step=f"choose another with --name, or: lensctl models remove {name}",
         )
-    if wanted.sum_weight is not None and not abs(wanted.sum_weight) <= MAX_SUM_WEIGHT:
+    if not abs(wanted.sum_weight) <= MAX_SUM_WEIGHT:
         raise UsageError(
             f"--sum-weight {wanted.sum_weight:g} is out of range",
             why=f"words can weigh up to {MAX_SUM_WEIGHT:g} times what the photo does",
@@ -100,7 +97,7 @@ def convert(wanted: Conversion) -> ModelFolder:
         config,
         path,
         name=name,
-        licence=wanted.licence or (facts.licence if facts else "unknown"),
+        licence=facts.licence if facts else "unknown",
         description=facts.description if facts else f"converted from {wanted.file.name}",
         source=f"{wanted.source or wanted.file.name}, sha256 {digest}",
         overwrite=wanted.overwrite,
@@ -169,11 +166,8 @@ def _read_clip(
             config, state = clip_weights.read_transformers(wanted.file, _required(known, layout))
     else:
         config, state = clip_weights.read_open_clip(wanted.file, _required(known, layout))
-    weight = wanted.sum_weight
-    if weight is None:
-        weight = named.sum_weight if named else 1.0
     units = named.sum_of_units if named else True
-    config = replace(config, sum_weight=weight, sum_of_units=units)
+    config = replace(config, sum_weight=wanted.sum_weight, sum_of_units=units)
     if named and named.preprocessing:
         config = config.with_preprocessing(named.preprocessing)
     return config, assign_weights(config, state, wanted.file)

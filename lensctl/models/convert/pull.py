@@ -71,10 +71,9 @@ def pull(
             next_step=f"replace it with --overwrite, or: lensctl models remove {model}",
         )
     target = _place_of(url, model, file_name)
-    checksum = wanted.sha256 or (known.sha256 if known else "")
     if not target.exists():
-        download(Download(url, target, sha256=checksum), progress, retrying)
-    wanted = replace(wanted, file=target, name=model, source=url, facts=known, sha256=checksum)
+        download(Download(url, target, sha256=wanted.sha256), progress, retrying)
+    wanted = replace(wanted, file=target, name=model, source=url, facts=known)
     folder = convert(wanted)
     if not keep_download:
         _delete(target)
