@@ -25,13 +25,13 @@ def check(
     place = Library(load_settings(library=library).library)
     problems = find_problems(place)
     for problem in problems:
-        print(problem.what)
+        print(problem)
     if problems and mend:
         for done in repair(place):
             print(f"repaired: {done}")
         problems = find_problems(place)
         for problem in problems:
-            print(f"still wrong: {problem.what}")
+            print(f"still wrong: {problem}")
     if problems:
         note("next: lensctl check --repair" if not mend else "next: move it away and index again")
         sys.exit(3)

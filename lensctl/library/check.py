@@ -8,7 +8,6 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,13 @@ from lensctl.library.recorder import Recorder
 from lensctl.library.vectors import is_damaged
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong, as a user is told of it."""
-
-    what: str
-
-
-def check(library: Library) -> list[Problem]:
-    """All problems of a library; none is an empty list. Raises NoLibraryError."""
+def check(library: Library) -> list[str]:
+    """All problems of a library, as a user is told of them. Raises NoLibraryError."""
     try:
         with library.reading() as catalog:
             problems = list(_check_catalog(catalog))
     except LibraryDamagedError as error:
-        problems = [Problem(f"the database is damaged: {error.why}")]
+        problems = [f"the database is damaged: {error.why}"]
     return problems + list(_check_search_files(library.search_folder))
 
 
@@ -47,7 +39,7 @@ def repair(library: Library) -> list[str]:
     """
     done = []
     with library.locked():
-        if _is_damaged(library):
+        if _needs_salvage(library):
             done.append(_salvage(library))
         with library.writing_under_lock() as recorder:
             done += _mend_rows(recorder)
@@ -58,7 +50,7 @@ def repair(library: Library) -> list[str]:
     return done
 
 
-def _is_damaged(library: Library) -> bool:
+def _needs_salvage(library: Library) -> bool:
     try:
         with library.reading() as catalog:
             rows = catalog.connection.execute("PRAGMA integrity_check(1)").fetchall()
@@ -67,20 +59,20 @@ def _is_damaged(library: Library) -> bool:
     return rows != [("ok",)]
 
 
-def _check_catalog(catalog: Catalog) -> Iterator[Problem]:
+def _check_catalog(catalog: Catalog) -> Iterator[str]:
     for (text,) in catalog.connection.execute("PRAGMA integrity_check(20)"):
         if text != "ok":
-            yield Problem(f"the database is damaged: {text}")
+            yield f"the database is damaged: {text}"
     broken = catalog.connection.execute("PRAGMA foreign_key_check").fetchall()
     if broken:
-        yield Problem(f"{len(broken)} rows point to rows that are gone")
+        yield f"{len(broken)} rows point to rows that are gone"
     for name, sql in _BAD_ROWS.items():
         number = catalog.connection.execute(f"SELECT count(*) FROM ({sql})").fetchone()[0]
         if number:
-            yield Problem(f"{number} {name}")
+            yield f"{number} {name}"
     for table in ("embeddings", "targets"):
         if ids := _bad_vectors(catalog, table):
-            yield Problem(f"{len(ids)} {table} hold values that are not finite numbers")
+            yield f"{len(ids)} {table} hold values that are not finite numbers"
 
 
 def _bad_vectors(catalog: Catalog, table: str) -> list[int]:
@@ -98,10 +90,10 @@ def _bad_vectors(catalog: Catalog, table: str) -> list[int]:
     ]
 
 
-def _check_search_files(folder: Path) -> Iterator[Problem]:
+def _check_search_files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.vec")):
         if is_damaged(path):
-            yield Problem(f"the search file {path.name} is damaged")
+            yield f"the search file {path.name} is damaged"
 
 
 def _mend_rows(recorder: Recorder) -> list[str]:
