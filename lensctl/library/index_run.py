@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lensctl.library.reconcile import Changes
+from lensctl.photos.formats import MAX_PIXELS
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class IndexOptions:
 
     exclude: Sequence[str] = ()
     retry_errors: bool = False
-    max_pixels: int = 500_000_000
+    max_pixels: int = MAX_PIXELS
     memory_limit: int = 800_000_000
     workers: int = 0
     batch_size: int = 0

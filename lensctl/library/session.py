@@ -13,6 +13,7 @@ from lensctl.library.library import Library
 from lensctl.library.question import Question, ask_photo, ask_text, photo_embedding
 from lensctl.library.search import Match, Searcher, SearchMode
 from lensctl.models.interface import Floats, Model, QuerySide
+from lensctl.photos.formats import MAX_PIXELS
 
 
 class Session:
@@ -98,7 +99,7 @@ def open_session(
     model: Model,
     *,
     mode: SearchMode = "auto",
-    max_pixels: int = 500_000_000,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Session]:
     """A session over a library that has photos indexed with the model.
 

@@ -11,6 +11,8 @@ FusionKind = Literal["attention", "sum"]
 _MAX_SIZE = 2**20
 _MAX_LAYERS = 512
 MAX_SUM_WEIGHT = 1000.0
+CONTEXT_LENGTH = 77
+"""Tokens of a text that CLIP reads, where a model does not say otherwise."""
 _LIMITS = {"layers": _MAX_LAYERS, "image_size": MAX_SIDE, "mlp_ratio": 1024}
 _SIZES = ("embed_dim", "width", "layers", "heads", "head_width", "patch_size", "image_size")
 

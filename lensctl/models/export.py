@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lensctl.errors import DependencyError
 from lensctl.models.backbone import backbone_config
 from lensctl.models.config import MagicLensConfig
-from lensctl.models.folder import IMAGE, INT8_IMAGE, INT8_TEXT, WEIGHTS, codes_of
+from lensctl.models.folder import FUSION, IMAGE, INT8_IMAGE, INT8_TEXT, TEXT, WEIGHTS, codes_of
 from lensctl.models.magiclens import MagicLens
 from lensctl.models.onnx_clip import image_model, is_plain_clip, text_model
 from lensctl.models.onnx_fusion import fusion_model
@@ -32,11 +32,11 @@ def export_query_side(module: MagicLens, config: MagicLensConfig, folder: Path) 
     def graph() -> Graph:
         return Graph(places, WEIGHTS)
 
-    _save(fusion_model(graph(), config, module.embedding_dim), folder / "fusion.onnx")
+    _save(fusion_model(graph(), config, module.embedding_dim), folder / FUSION)
     if is_plain_clip(backbone):
         size = config.preprocessing.size
         _save(image_model(graph(), backbone, size), folder / IMAGE)
-        _save(text_model(graph(), backbone, config.mask_padding), folder / "text.onnx")
+        _save(text_model(graph(), backbone, config.mask_padding), folder / TEXT)
         _export_in_integers(config, module.context_length, places, folder)
     else:
         _trace_towers(module, folder)
@@ -61,7 +61,7 @@ def _export_in_integers(
     texts = [{"ids": tokenize(some, context_length)} for some in (PROBES, TEXTS)]
     for name, exact, build, (probes, tests) in (
         (INT8_IMAGE, IMAGE, build_image, pictures),
-        (INT8_TEXT, "text.onnx", build_text, texts),
+        (INT8_TEXT, TEXT, build_text, texts),
     ):
         path, codes = folder / name, folder / codes_of(name)
         probe = ProbeGraph(places, WEIGHTS)
@@ -102,7 +102,7 @@ def _trace_towers(module: MagicLens, folder: Path) -> None:
     pixels = torch.zeros(2, 3, size, size)
     ids = torch.ones(2, module.context_length, dtype=torch.int64)
     _trace(_ImageTower(module), pixels, "pixels", folder / IMAGE)
-    _trace(_TextTower(module), ids, "ids", folder / "text.onnx")
+    _trace(_TextTower(module), ids, "ids", folder / TEXT)
 
 
 def _trace(tower: nn.Module, example: Tensor, name: str, path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from lensctl.errors import ModelError, StorageError, UsageError
 from lensctl.models.accelerator import multiplies_integers
-from lensctl.models.config import MagicLensConfig
+from lensctl.models.config import CONTEXT_LENGTH, MagicLensConfig
 from lensctl.models.interface import IndexSide, ModelInfo, ScoreCurve
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 EMPTY_TEXT = "empty_text.npy"
-IMAGE = "image.onnx"
+TEXT, IMAGE, FUSION = "text.onnx", "image.onnx", "fusion.onnx"
 INT8_IMAGE, INT8_TEXT = "image_int8.onnx", "text_int8.onnx"
 CARD = "README.md"
 _MAX_CONFIG = 2**20
-_CONTEXT_LENGTH = 77
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 _MARK = ".lensctl-"
 """In the names of hidden folders: theirs are removed where others' must not be."""
@@ -55,7 +54,7 @@ class ModelFolder:
     config: MagicLensConfig
     info: ModelInfo
     files: Mapping[str, Mapping[str, Any]]
-    context_length: int = _CONTEXT_LENGTH
+    context_length: int = CONTEXT_LENGTH
     variable_text_length: bool = False
 
     @property
@@ -151,7 +150,7 @@ def _check_agreement(folder: ModelFolder) -> None:
         "text_dim": (info.text_dim, backbone["embed_dim"]),
         "context_length": (
             folder.context_length,
-            backbone["text_cfg"].get("context_length", _CONTEXT_LENGTH),
+            backbone["text_cfg"].get("context_length", CONTEXT_LENGTH),
         ),
     }
     for name, (one, other) in said.items():

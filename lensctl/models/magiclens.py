@@ -10,7 +10,7 @@ from lensctl.models.backbone import (
     encode_texts,
     set_grad_checkpointing,
 )
-from lensctl.models.config import MagicLensConfig
+from lensctl.models.config import CONTEXT_LENGTH, MagicLensConfig
 from lensctl.models.fusion import AttentionFusion, SumFusion
 
 __all__ = ["MagicLens", "MagicLensConfig"]
@@ -30,7 +30,7 @@ class MagicLens(nn.Module):
         self.clip = build_backbone(config.backbone, config.preprocessing.size)
         backbone = backbone_config(config.backbone)
         self.embedding_dim = int(backbone["embed_dim"])
-        self.context_length = int(backbone["text_cfg"].get("context_length", 77))
+        self.context_length = int(backbone["text_cfg"].get("context_length", CONTEXT_LENGTH))
         self.fusion = build_fusion(config, self.embedding_dim)
 
     def encode_image(self, pixels: Tensor) -> Tensor:

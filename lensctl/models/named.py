@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lensctl.models.preprocessing import Preprocessing
 
 _MAGICLENS = "https://storage.googleapis.com/gresearch/magiclens/models"
-_HUB = "https://huggingface.co"
+HUB = "https://huggingface.co"
 _MAGICLENS_LICENCE = "CC-BY-4.0 (weights, as the repository's README states), Apache-2.0 (code)"
 
 
@@ -36,7 +36,7 @@ class NamedModel:
 
 def _clip(backbone: str, repository: str, description: str) -> NamedModel:
     return NamedModel(
-        url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+        url=f"{HUB}/{repository}/resolve/main/open_clip_model.safetensors",
         description=description,
         licence="MIT",
         backbone=backbone,
@@ -45,7 +45,7 @@ def _clip(backbone: str, repository: str, description: str) -> NamedModel:
 
 def _bge(size: str, backbone: str) -> NamedModel:
     return NamedModel(
-        url=f"{_HUB}/BAAI/BGE-VL-{size}/resolve/main/model.safetensors",
+        url=f"{HUB}/BAAI/BGE-VL-{size}/resolve/main/model.safetensors",
         description=f"BGE-VL-{size}: CLIP trained on MegaPairs, sum of photo and words",
         licence="MIT",
         backbone=backbone,

@@ -15,9 +15,11 @@ from lensctl.errors import ModelError
 from lensctl.models.accelerator import multiplies_integers
 from lensctl.models.folder import (
     EMPTY_TEXT,
+    FUSION,
     IMAGE,
     INT8_IMAGE,
     INT8_TEXT,
+    TEXT,
     WEIGHTS,
     ModelFolder,
     codes_of,
@@ -100,7 +102,7 @@ class OnnxQuerySide:
 
     @cached_property
     def _text_tower(self) -> Callable[..., Floats]:
-        return self._open_tower("text.onnx", INT8_TEXT)
+        return self._open_tower(TEXT, INT8_TEXT)
 
     @cached_property
     def _image_tower(self) -> Callable[..., Floats]:
@@ -108,7 +110,7 @@ class OnnxQuerySide:
 
     @cached_property
     def _fusion(self) -> Callable[..., Floats]:
-        return open_graph(self._folder, "fusion.onnx", session_options())
+        return open_graph(self._folder, FUSION, session_options())
 
     def _open_tower(self, exact: str, integers: str) -> Callable[..., Floats]:
         fast = integers in self._folder.files and multiplies_integers() and not self._exact

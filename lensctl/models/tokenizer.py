@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lensctl.errors import DependencyError
+from lensctl.models.config import CONTEXT_LENGTH
 
 START_ID = 49406
 END_ID = 49407
-CONTEXT_LENGTH = 77
 
 _FIRST_MERGED_ID = 512
 _MERGES = 48894

@@ -36,13 +36,10 @@ from PIL import (
 from lensctl.errors import PhotoError
 from lensctl.photos.colour import to_rgb
 from lensctl.photos.files import open_regular, unreadable
-from lensctl.photos.formats import RAW_ENDINGS, ending_of
+from lensctl.photos.formats import MAX_PIXELS, RAW_ENDINGS, ending_of
 from lensctl.photos.jpeg2000 import levels_to_drop
 from lensctl.photos.libtiff import silence_libtiff
 from lensctl.photos.raw import RawFile, is_raw, is_raw_tiff, is_tiff
-
-MAX_PIXELS = 500_000_000
-"""Photos with more pixels are refused unless the caller says otherwise."""
 
 # Known to Pillow from here on, so that opening never has to load every plugin there is.
 _PLUGINS = (

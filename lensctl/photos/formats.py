@@ -1,5 +1,8 @@
 """The photo formats: which file endings are photos, and which formats are recognised by content."""
 
+MAX_PIXELS = 500_000_000
+"""Photos with more pixels are refused unless the caller says otherwise."""
+
 _PIXEL_ENDINGS = {
     "JPEG": "jpg jpeg jpe jfif mpo",
     "PNG": "png apng",

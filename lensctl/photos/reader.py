@@ -11,9 +11,10 @@ from typing import BinaryIO
 from PIL import Image
 
 from lensctl.errors import PhotoError
-from lensctl.photos.decode import MAX_PIXELS, open_photo
+from lensctl.photos.decode import open_photo
 from lensctl.photos.facts import Facts, read_facts
 from lensctl.photos.files import open_regular, unreadable
+from lensctl.photos.formats import MAX_PIXELS
 
 HASH_BYTES = 16
 _CHUNK_BYTES = 1 << 20

@@ -14,11 +14,10 @@ from lensctl.config import expanded
 from lensctl.errors import ModelError, UsageError
 from lensctl.models.folder import ModelFolder
 from lensctl.models.home import models_home, new_model_path
-from lensctl.models.named import NAMED, NamedModel
+from lensctl.models.named import HUB, NAMED, NamedModel
 from lensctl.models.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing
 from lensctl.net import Download, Progress, Retrying, download
 
-_HUB = "https://huggingface.co"
 _MOST_CHARACTERS = 50
 """Of a file's name: in UTF-8, and with the endings of a download, no file system refuses these."""
 
@@ -122,9 +121,9 @@ def _open_clip_model(what: str) -> NamedModel:
     quick = facts.get("quick_gelu") and "quickgelu" not in backbone
     backbone = f"{backbone}-quickgelu" if quick else backbone
     return NamedModel(
-        url=f"{_HUB}/{repository}/resolve/main/open_clip_model.safetensors",
+        url=f"{HUB}/{repository}/resolve/main/open_clip_model.safetensors",
         description=f"open_clip {what}, sum of photo and words",
-        licence=f"see {_HUB}/{repository}",
+        licence=f"see {HUB}/{repository}",
         backbone=backbone,
         preprocessing=_open_clip_pixels(backbone, facts),
     )
@@ -158,8 +157,8 @@ def _file_name(url: str) -> str:
 def _address(url: str) -> str:
     """With the hub's mirror that HF_ENDPOINT names, if any. Raises UsageError."""
     mirror = os.environ.get("HF_ENDPOINT", "").rstrip("/")
-    if mirror and url.startswith(_HUB):
-        url = url.replace(_HUB, mirror, 1)
+    if mirror and url.startswith(HUB):
+        url = url.replace(HUB, mirror, 1)
     if why := _fault(url):
         raise UsageError(
             f"cannot download {url}",
