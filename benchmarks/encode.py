@@ -1,8 +1,7 @@
 """Images per second of the index side, beside the measured matmul peak.
 
     python benchmarks/encode.py --model FOLDER_OR_NAME [--model ...] [--device auto]
-        [--batch 1 --batch 8 ...] [--seconds 5] [--photos FOLDER] [--compile] [--autocast]
-        [--threads N]
+        [--batch 1 --batch 8 ...] [--seconds 5] [--photos FOLDER] [--autocast] [--threads N]
 
 On a CPU the rates are per second of the process's own CPU time, divided by the threads, so that a
 busy machine does not change them; run with --threads 1 where others use the cores as well.
@@ -42,7 +41,6 @@ def main() -> None:
     parser.add_argument("--batch", action="append", type=int)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--autocast", action="store_true", help="also time fp32 weights under it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
@@ -64,7 +62,7 @@ def measure(name: str, device: str, peaks: dict[str, float], arguments: argparse
     batches = arguments.batch or ([1, 8, 32] if device == "cpu" else [32, 128, 512])
     rates = {}
     for precision in DTYPES:
-        side = TorchIndexSide(folder, device, precision, compiled=arguments.compile)
+        side = TorchIndexSide(folder, device, precision)
         rates[precision], batch = best_rate(side, batches, arguments.seconds)
         _print_rate(folder.info.name, precision, rates[precision], batch, work, peaks[precision])
     print(f"{folder.info.name}: bf16 / fp32 = {rates['bf16'] / rates['fp32']:.2f}")

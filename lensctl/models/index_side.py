@@ -26,14 +26,7 @@ class TorchIndexSide:
     of "".
     """
 
-    def __init__(
-        self,
-        folder: ModelFolder,
-        device: str = "auto",
-        precision: str = "auto",
-        *,
-        compiled: bool = False,
-    ) -> None:
+    def __init__(self, folder: ModelFolder, device: str = "auto", precision: str = "auto") -> None:
         self.info = folder.info
         self.preprocess: Preprocessor = folder.config.preprocessing
         self.device = choose_device(device)
@@ -43,8 +36,6 @@ class TorchIndexSide:
         self._visual = _unmapped(module.clip.visual, self.device, self._dtype)
         self._fusion = _unmapped(module.fusion, self.device, torch.float32)
         self._empty_text = torch.from_numpy(read_empty_text(folder)).to(self.device)
-        if compiled:
-            self._visual.compile(dynamic=False)
 
     def share_cores(self) -> int:
         """One thread for each call on a CPU, up to MOST_LANES calls; one call on an accelerator."""
