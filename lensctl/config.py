@@ -38,7 +38,8 @@ class Settings:
     Attributes:
         library: the library's folder; LENSCTL_LIBRARY, --library. In the config file it may be
             relative to that file.
-        model: model for new libraries; LENSCTL_MODEL, --model. Empty: the library's own.
+        model: the model to use; LENSCTL_MODEL, --model. Empty: the library's own. In the config
+            file: that of libraries that have none yet, `default_model` here.
         device: auto, cpu, cuda or mps; LENSCTL_DEVICE, --device.
         precision: auto, fp32, bf16 or int8; LENSCTL_PRECISION, --precision.
         exclude: gitignore patterns of photos to leave out, added to --exclude.
@@ -61,6 +62,7 @@ class Settings:
     search: str = "auto"
     min_score: float = 0.0
     thumbs: bool = True
+    default_model: str = ""
 
     @property
     def max_pixels(self) -> int:
@@ -79,7 +81,10 @@ class Settings:
 
 def load_settings(**flags: Any) -> Settings:
     """Settings of this run; flags that are None are not given. Raises UsageError."""
-    values = _from_file(config_path()) | _from_environment(os.environ)
+    in_file = _from_file(config_path())
+    # What was written once, for all libraries, must not move one to another model.
+    in_file["default_model"] = in_file.pop("model", "")
+    values = in_file | _from_environment(os.environ)
     given = {name: value for name, value in flags.items() if value is not None}
     if "exclude" in given:
         given["exclude"] = (*values.get("exclude", ()), *given["exclude"])
@@ -222,7 +227,8 @@ def _typed(name: str, value: Any, source: str) -> Any:
 
 def _types() -> dict[str, Any]:
     hints = get_type_hints(Settings)
-    return {one.name: hints[one.name] for one in dataclasses.fields(Settings)}
+    names = [one.name for one in dataclasses.fields(Settings) if one.name != "default_model"]
+    return {name: hints[name] for name in names}
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """One search, from what was asked to what was found."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 from lensctl.cli.asking import Asked
@@ -56,7 +57,7 @@ def tell_unsearched(session: "Session") -> None:
         name = session.model.info.name
         note(
             f"not searched: {count(missing, 'photo')} without vectors of {name} as it is now;"
-            f" make them: lensctl index --model {name}"
+            f" make them: lensctl index --model {shlex.quote(session.model_name)}"
         )
 
 

@@ -1,6 +1,7 @@
 """`lensctl index`: folders of photos into a searchable library."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ from lensctl.cli.options import (
 from lensctl.cli.terminal import GracefulStop, note
 from lensctl.config import Settings, load_settings
 from lensctl.errors import UsageError
+from lensctl.show.names import show_text
 
 if TYPE_CHECKING:
     from lensctl.library.index_run import IndexOptions
@@ -90,10 +92,11 @@ def index(
         )
     options = index_options(settings, retry_errors=retry_errors, batch_size=batch_size)
     with GracefulStop() as stop, IndexProgress(stop, quiet=quiet) as progress:
-        name = model_name(place, settings.model)
+        name = model_name(place, settings)
         model_to_use = open_model(name)
         if not quiet:
             _tell_new_version(place, model_to_use.info)
+        before = _library_model(place)
         indexer = Indexer(place, model_to_use, name, options, progress)
         summary = indexer.run(chosen)
     if as_json:
@@ -104,8 +107,21 @@ def index(
         print_news(summary)
     else:
         print_summary(summary)
+    if before and not quiet and _library_model(place) != before:
+        note(
+            f"searches now use {show_text(name)}, no longer {show_text(before)};"
+            f" to go back: lensctl index --model {shlex.quote(before)}"
+        )
     if stop.signal:
         sys.exit(stop.exit_code)
+
+
+def _library_model(place: "Library") -> str | None:
+    """The name or folder of the model that searches use, if there is one yet."""
+    if not place.exists():
+        return None
+    with place.reading() as catalog:
+        return catalog.fact("model")
 
 
 def _tell_new_version(place: "Library", info: "ModelInfo") -> None:

@@ -1,4 +1,4 @@
-"""Which model serves a library: the flag, the environment, the config file, the library, mini."""
+"""Which model serves a library: the flag, the environment, the library, the config file, mini."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from lensctl.library.library import Library
     from lensctl.library.search import SearchMode
     from lensctl.library.session import Session
-    from lensctl.models.interface import Model
 
 
 def existing_library(folder: Path) -> "Library":
@@ -26,31 +25,32 @@ def existing_library(folder: Path) -> "Library":
     return library
 
 
-def model_for(library: "Library", name: str) -> "Model":
-    """Open the named model, or the one that the library was last indexed with."""
-    from lensctl.models.registry import open_model
-
-    return open_model(model_name(library, name))
-
-
-def model_name(library: "Library", name: str) -> str:
+def model_name(library: "Library", settings: "Settings") -> str:
     """The model's name, or the absolute path of its folder where it was given as one."""
-    if name:
-        folder = expanded(name)
-        # A folder that happens to be called like the embedded model must not stand in for it.
-        is_folder = os.sep in name or (name != EMBEDDED and (folder / "config.json").is_file())
-        return str(folder.resolve()) if is_folder else name
+    if settings.model:
+        return _whole_name(settings.model)
     if library.exists():
         with library.reading() as catalog:
-            return catalog.fact("model") or EMBEDDED
-    return EMBEDDED
+            if name := catalog.fact("model"):
+                return name
+    return _whole_name(settings.default_model or EMBEDDED)
+
+
+def _whole_name(name: str) -> str:
+    folder = expanded(name)
+    # A folder that happens to be called like the embedded model must not stand in for it.
+    is_folder = os.sep in name or (name != EMBEDDED and (folder / "config.json").is_file())
+    return str(folder.resolve()) if is_folder else name
 
 
 def session_of(settings: "Settings") -> "AbstractContextManager[Session]":
     """A session over the settings' library and model. Raises NoLibraryError, ModelError."""
     from lensctl.library.session import open_session
+    from lensctl.models.registry import open_model
 
     library = existing_library(settings.library)
-    model = model_for(library, settings.model)
+    name = model_name(library, settings)
     mode = cast("SearchMode", settings.search)
-    return open_session(library, model, mode=mode, max_pixels=settings.max_pixels)
+    return open_session(
+        library, open_model(name), mode=mode, max_pixels=settings.max_pixels, model_name=name
+    )

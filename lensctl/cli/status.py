@@ -48,7 +48,7 @@ def _facts(place: "Library") -> dict[str, Any]:
     with place.reading() as catalog:
         model = catalog.fact("model")
         states = catalog.state_counts()
-        lens_id = None if model is None else catalog.newest_lens(model)
+        lens_id = catalog.lens_in_use()
         states["unencoded"] = 0 if lens_id is None else catalog.photos_without_target(lens_id)
         return {
             "library": os.fsencode(place.folder),

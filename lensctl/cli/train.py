@@ -133,7 +133,7 @@ def _train_here(recipe: "Recipe", out: Path, *, resume: bool) -> None:
     if outcome.model is not None:
         _show(outcome.metrics)
         note(f"report: {outcome.report}")
-        note(f"next: lensctl index --model {outcome.model} ~/Photos")
+        note(f"next: lensctl index --model {outcome.model} --library {out / 'library'} ~/Photos")
 
 
 def _refuse_setting(word: str, *, after_set: bool) -> None:

@@ -106,7 +106,7 @@ def _follow(
     from lensctl.library.indexer import Indexer
     from lensctl.models.registry import open_model
 
-    name = model_name(place, settings.model)
+    name = model_name(place, settings)
     model = open_model(name)
     note("watching; press Ctrl-C to end")
     away: list[bytes] = []

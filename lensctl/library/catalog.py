@@ -118,6 +118,24 @@ class Catalog:
         ).fetchone()
         return row is not None
 
+    def lens_in_use(self) -> int | None:
+        """The id of the lens that searches use unless told otherwise, or None."""
+        row = self.connection.execute(
+            "SELECT lenses.id FROM lenses JOIN facts_of_library ON value = fingerprint"
+            " WHERE key = 'lens'"
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+        model = self.fact("model")  # all that libraries of older versions remember
+        return None if model is None else self.newest_lens(model)
+
+    def has_targets(self, lens: KnownLens) -> bool:
+        """Whether any vector of a lens is kept."""
+        row = self.connection.execute(
+            "SELECT 1 FROM targets WHERE lens_id = ? LIMIT 1", (lens.lens_id,)
+        ).fetchone()
+        return row is not None
+
     def newest_lens(self, model: str) -> int | None:
         """The id of the newest lens of a name, or None."""
         row = self.connection.execute(

@@ -38,12 +38,14 @@ class EncodingRun:
         lens: KnownLens,
         root_id: int,
         side: IndexSide,
+        model_name: str,
     ) -> None:
         self._library = library
         self._recorder = recorder
         self._lens = lens
         self._root_id = root_id
         self._side = side
+        self._model_name = model_name
 
     def encode(
         self,
@@ -56,7 +58,9 @@ class EncodingRun:
         """Read, encode and commit `count` photos; stops early where the watcher wants it."""
         lanes = self._side.share_cores()
         sizes = _BatchSize(self._side, options.batch_size, lanes)
-        writer = _BatchWriter(self._recorder, self._lens, self._root_id, self._side, summary)
+        writer = _BatchWriter(
+            self._recorder, self._lens, self._root_id, self._side, self._model_name, summary
+        )
         with (
             closing(_KnownContents(self._library, self._lens)) as known,
             closing(self._read(_until_stop(photos, watcher, summary), options, known)) as results,
@@ -145,12 +149,14 @@ class _BatchWriter:
         lens: KnownLens,
         root_id: int,
         side: IndexSide,
+        model_name: str,
         summary: IndexSummary,
     ) -> None:
         self._recorder = recorder
         self._lens = lens
         self._root_id = root_id
         self._side = side
+        self._model_name = model_name
         self._summary = summary
 
     def write(self, batch: _Batch) -> None:
@@ -165,6 +171,8 @@ class _BatchWriter:
                 batch.fresh, batch.embeddings, batch.targets, strict=True
             ):
                 self._keep(one, embedding, target)
+            if self._summary.encoded or self._summary.linked:
+                self._recorder.use_model(self._model_name, self._side.info)
 
     def _refuse(self, one: Unreadable) -> None:
         if one.lasts:

@@ -51,17 +51,25 @@ class Indexer:
     def run(self, folders: Sequence[bytes]) -> IndexSummary:
         """Index folders given as absolute paths; without any, all that were indexed before.
 
+        The model becomes the library's with its first batch of photos, or once all are known: a
+        run that is refused, or stopped before, leaves the library's model as it was.
+
         Raises LibraryBusyError, LibraryError, StorageError, ModelError.
         """
         started = time.monotonic()
+        info = self._model.info
         with self._library.writing() as recorder:
-            lens = recorder.register(self._model.info)
-            recorder.set_fact("model", self._model_name)
+            if recorder.lens(info) is None:
+                self._open_side()  # may be refused, and must be before anything is entered
+            lens = recorder.register(info)
             for folder in folders or [path for _, path in recorder.roots()]:
                 self._index_folder(recorder, lens, folder)
                 if self.summary.stopped:
                     break
             self._make_missing_targets(recorder, lens)
+            is_first = recorder.fact("model") is None
+            if is_first or (not self.summary.stopped and recorder.has_targets(lens)):
+                recorder.use_model(self._model_name, info)
             recorder.mark_orphans()
             self._refresh_search_files(recorder, lens)
         self.summary.seconds = time.monotonic() - started
@@ -97,7 +105,8 @@ class Indexer:
         count = reconciler.count_to_read(lens, retry_errors=retry)
         if count:
             photos = reconciler.to_read(lens, retry_errors=retry)
-            run = EncodingRun(self._library, recorder, lens, root_id, self._open_side())
+            side, name = self._open_side(), self._model_name
+            run = EncodingRun(self._library, recorder, lens, root_id, side, name)
             run.encode(photos, count, self._options, self._watcher, self.summary)
 
     def _note_offline(self, folder: bytes, reconciler: Reconciler) -> None:

@@ -66,6 +66,11 @@ class Recorder(Catalog):
             (key, value),
         )
 
+    def use_model(self, name: str, info: ModelInfo) -> None:
+        """Make a model, by the name or folder it is opened by, the one that searches use."""
+        self.set_fact("model", name)
+        self.set_fact("lens", info.lens_fingerprint)
+
     def register(self, info: ModelInfo) -> KnownLens:
         """The lens of a model, entered with its encoder where it is new."""
         with self.transaction():

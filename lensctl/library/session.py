@@ -1,6 +1,7 @@
 """One library, one model, ready to be asked: what `query`, `export` and `shell` stand on."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from io import BytesIO
@@ -27,10 +28,12 @@ class Session:
         *,
         mode: SearchMode,
         max_pixels: int,
+        model_name: str,
     ) -> None:
         self.library = library
         self.catalog = catalog
         self.model = model
+        self.model_name = model_name
         self._max_pixels = max_pixels
         self._lens = catalog.lens(model.info)
         self.searcher = Searcher(
@@ -100,18 +103,26 @@ def open_session(
     *,
     mode: SearchMode = "auto",
     max_pixels: int = MAX_PIXELS,
+    model_name: str = "",
 ) -> Iterator[Session]:
     """A session over a library that has photos indexed with the model.
 
+    Args:
+        model_name: the name or folder that the model was opened by, which advice repeats; its own
+            name where empty.
+
     Raises NoLibraryError where there is no library or nothing in it for this model.
     """
+    model_name = model_name or model.info.name
     with library.reading() as catalog:
         if catalog.lens(model.info) is None:
-            raise _not_indexed(library, model.info.name, catalog.models())
-        yield Session(library, catalog, model, mode=mode, max_pixels=max_pixels)
+            raise _not_indexed(library, model.info.name, model_name, catalog.models())
+        yield Session(
+            library, catalog, model, mode=mode, max_pixels=max_pixels, model_name=model_name
+        )
 
 
-def _not_indexed(library: Library, model: str, held: list[str]) -> NoLibraryError:
+def _not_indexed(library: Library, model: str, model_name: str, held: list[str]) -> NoLibraryError:
     if model in held:
         return NoLibraryError(
             f"{library.folder} was indexed with another version of {model}",
@@ -121,5 +132,5 @@ def _not_indexed(library: Library, model: str, held: list[str]) -> NoLibraryErro
     return NoLibraryError(
         f"nothing in {library.folder} was indexed with {model}",
         why=f"it holds vectors of {', '.join(held) or 'no model'}",
-        next_step=f"lensctl index --model {model}, or query with another --model",
+        next_step=f"lensctl index --model {shlex.quote(model_name)}, or query with another --model",
     )

@@ -115,6 +115,11 @@ def open_folder(path: Path) -> ModelFolder:
     """Read and check a model folder's config; no weights are read. Raises ModelError."""
     config = path / CONFIG
     try:
+        if not path.exists():
+            raise ModelError(
+                f"there is no model folder {path}",
+                next_step="say where it is now: --model DIR; or search with another: --model mini",
+            )
         if not config.is_file():
             raise _unusable(path, f"there is no {CONFIG}")
         if config.stat().st_size > _MAX_CONFIG:
@@ -303,5 +308,5 @@ def _unusable(path: Path, why: str) -> ModelError:
     return ModelError(
         f"the model folder {path} cannot be used",
         why=show_text(why),  # it may quote the file
-        next_step="pull or convert the model again: lensctl models pull NAME",
+        next_step="pull, convert or train it again, or use another: --model mini",
     )

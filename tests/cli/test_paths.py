@@ -155,6 +155,16 @@ def test_photos_that_the_model_has_no_vectors_of_are_counted(run: Run, indexed: 
     assert "not searched" not in run("query", "red").stderr
 
 
+def test_another_model_for_the_library_is_told_with_the_way_back(run: Run, indexed: Path) -> None:
+    with sqlite3.connect(indexed.parent / "library" / "catalog.sqlite") as catalog:
+        catalog.execute("UPDATE facts_of_library SET value = '/my models/a' WHERE key = 'model'")
+    told = "searches now use mini, no longer /my models/a"
+    done = run("index", "--model", "mini")
+    assert told in done.stderr
+    assert "lensctl index --model '/my models/a'" in done.stderr
+    assert "searches now" not in run("index").stderr
+
+
 def test_a_root_that_became_a_link_is_told(run: Run, indexed: Path) -> None:
     indexed.rename(indexed.parent / "moved")
     indexed.symlink_to("moved")

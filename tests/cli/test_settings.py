@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from lensctl.cli.opening import model_name
 from lensctl.config import load_settings
 from lensctl.errors import UsageError
+from lensctl.library.library import Library
 from lensctl.models.home import names_here, new_model_path
 from lensctl.photos import places
 from lensctl.show.thumb_cache import user_cache
@@ -55,6 +57,21 @@ def test_a_file_that_is_no_settings_file_is_refused(config: Path) -> None:
     os.mkfifo(config)
     with pytest.raises(UsageError, match="cannot read the config file"):
         load_settings()
+
+
+def test_the_files_model_is_that_of_libraries_that_have_none(
+    config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LENSCTL_LIBRARY", str(tmp_path / "library"))
+    config.write_text('model = "clip-base"\n')
+    library = Library(tmp_path / "library")
+    assert model_name(library, load_settings()) == "clip-base"
+    with library.writing() as recorder:
+        recorder.set_fact("model", "mini")
+    assert model_name(library, load_settings()) == "mini"
+    monkeypatch.setenv("LENSCTL_MODEL", "clip-large")
+    assert model_name(library, load_settings()) == "clip-large"
+    assert model_name(library, load_settings(model="bge")) == "bge"
 
 
 def test_a_mark_at_the_start_of_the_file_is_no_setting(config: Path) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lensctl.errors import LibraryBusyError, ModelError, StorageError
+from lensctl.errors import LibraryBusyError, ModelError, NoLibraryError, StorageError
 from lensctl.library.catalog import VISIBLE, to_floats
+from lensctl.library.indexer import Indexer, IndexOptions
 from lensctl.library.library import Library
 from lensctl.library.recorder import Recorder, signed
 from lensctl.library.session import open_session
+from library.conftest import QuietWatcher
 from support.colour_model import ColourModel
 from support.command import run_in
 from support.image_files import dng, encoded, quarters
@@ -541,6 +543,57 @@ def test_second_model_keeps_the_first(index, photos, library):
         assert catalog.models() == ["colour", "other"]
         count = catalog.connection.execute("SELECT count(*) FROM embeddings").fetchone()[0]
     assert count == 24
+
+
+class RefusedModel(ColourModel):
+    """Cannot be opened, as on a device that is not there."""
+
+    def index_side(self, device="auto", precision="auto"):
+        raise ModelError("there is no such device")
+
+
+def in_use(library):
+    with library.reading() as catalog:
+        return catalog.fact("model"), catalog.lens_in_use(), catalog.models()
+
+
+def test_a_refused_model_does_not_become_the_librarys(index, photos, library):
+    index(photos)
+    before = in_use(library)
+    assert before == ("colour", 1, ["colour"])
+    with pytest.raises(ModelError):
+        index(photos, using=RefusedModel("second", encoder="e2", lens="l2"))
+    assert in_use(library) == before
+
+
+def test_a_model_becomes_the_librarys_with_its_first_photo(index, photos, library, tmp_path):
+    index(photos)
+    second = ColourModel("second", encoder="e2", lens="l2")
+    photos.rename(tmp_path / "away")
+    index(photos, using=second)
+    assert in_use(library)[:2] == ("colour", 1)
+    (tmp_path / "away").rename(photos)
+    index(photos, using=second, stop_after=3, batch_size=1)
+    assert in_use(library)[:2] == ("second", 2)
+    index(photos)
+    assert in_use(library)[:2] == ("colour", 1)
+
+
+def test_the_lens_in_use_is_known_for_a_model_that_was_given_as_a_folder(photos, library):
+    model = ColourModel("smoke")
+    Indexer(library, model, "/models/run 1", IndexOptions(), QuietWatcher(3)).run(
+        [os.fsencode(photos)]
+    )
+    model_name, lens, _ = in_use(library)
+    assert (model_name, lens) == ("/models/run 1", 1)
+    with open_session(library, model, model_name=model_name) as session:
+        assert session.unsearched() == 0
+    with (
+        pytest.raises(NoLibraryError) as caught,
+        open_session(library, ColourModel(lens="l2"), model_name="/models/run 2"),
+    ):
+        pass
+    assert "--model '/models/run 2'" in "".join(caught.value.lines())
 
 
 def test_new_lens_over_the_same_encoder_reads_no_photo(index, photos, library):

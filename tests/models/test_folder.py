@@ -17,6 +17,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from lensctl.cli.opening import model_name
+from lensctl.config import Settings
 from lensctl.errors import CheckpointError, ModelError, StorageError, UsageError
 from lensctl.library.library import Library
 from lensctl.models.accelerator import multiplies_integers
@@ -300,17 +301,17 @@ def test_names_and_paths(
         open_model("nosuch")
     with pytest.raises(UsageError):
         open_model("No Such")
-    with pytest.raises(ModelError, match="cannot be used"):
+    with pytest.raises(ModelError, match="there is no model folder"):
         open_model(str(tmp_path / "nosuch"))
 
 
 def test_a_home_of_nobody_is_a_path_like_others(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = "~nosuchuser/model"
-    with pytest.raises(ModelError, match="cannot be used"):
+    with pytest.raises(ModelError, match="there is no model folder"):
         open_model(nobody)
     with pytest.raises(UsageError, match="there is no file"):
         pull(nobody)
-    assert model_name(Library(Path("nosuch")), nobody).endswith("/" + nobody)
+    assert model_name(Library(Path("nosuch")), Settings(model=nobody)).endswith("/" + nobody)
     monkeypatch.setenv("LENSCTL_MODELS", nobody)
     assert models_home() == Path(nobody)
 
