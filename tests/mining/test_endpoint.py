@@ -268,6 +268,51 @@ def test_a_dead_endpoint_ends_the_run_and_the_next_one_goes_on(
     assert funnels["write"].left["triplets"] > 0
 
 
+def test_a_server_that_never_answers_ends_the_run_whatever_its_parts_are(tmp_path: Path) -> None:
+    """Few questions in each part: the silence is counted over all of them."""
+    with serve(lambda number, body: (503, {}, b"")) as (address, _):
+        chosen = EndpointSettings(address, "m", timeout_s=2, tries=1, max_tokens=99, pause_s=0.01)
+        with Endpoint(chosen, tmp_path) as endpoint:
+            with pytest.raises(UnansweredError):
+                endpoint.ask(QUESTION, SCHEMA, Funnel())
+            with pytest.raises(EndpointError, match="does not answer"):
+                endpoint.require_answers()
+    with serve(lambda number, body: GOOD if number == 0 else (503, {}, b"")) as (address, _):
+        chosen = dataclasses.replace(chosen, address=address)
+        with Endpoint(chosen, tmp_path) as endpoint:
+            endpoint.ask(QUESTION, SCHEMA, Funnel())
+        for part in range(9):
+            other = [{"role": "user", "content": f"{part}?"}]
+            with Endpoint(chosen, tmp_path) as endpoint:
+                with pytest.raises(UnansweredError):
+                    endpoint.ask(other, SCHEMA, Funnel())
+                endpoint.require_answers()
+        with Endpoint(chosen, tmp_path) as endpoint, pytest.raises(EndpointError):
+            endpoint.ask([{"role": "user", "content": "9?"}], SCHEMA, Funnel())
+
+
+@pytest.mark.usefixtures("stub")
+def test_what_was_not_answered_is_asked_again_by_the_next_run(
+    handbook: Path, tmp_path: Path
+) -> None:
+    def script(number: int, body: dict[str, Any]) -> Answer:
+        return (503, {}, b"") if number == 2 and not well else GOOD
+
+    out, well = tmp_path / "out", False
+    with serve(script) as (address, seen):
+        config = with_endpoint(address, tries=1, concurrency=1)
+        first = run_pipeline([handbook], out, config, InProcess())
+        asked, well = len(seen), True
+        second = run_pipeline([handbook], out, config, InProcess())
+        assert len(seen) == asked + 1
+        run_pipeline([handbook], out, config, InProcess())
+        assert len(seen) == asked + 1
+    assert first["instruct"].facts["questions without an answer"] == 1
+    assert second["instruct"].facts["questions without an answer"] == 0
+    assert first["instruct"].rejected["pairs"]["the endpoint did not answer"] == 1
+    assert second["instruct"].rejected["pairs"]["the endpoint did not answer"] == 0
+
+
 @pytest.mark.usefixtures("stub")
 def test_captions_come_from_a_vision_endpoint(handbook: Path, tmp_path: Path) -> None:
     def script(number: int, body: dict[str, Any]) -> Answer:

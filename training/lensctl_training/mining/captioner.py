@@ -75,7 +75,9 @@ class EndpointCaptioner:
             ThreadPoolExecutor(self._settings.concurrency) as threads,
         ):
             said = threads.map(lambda sha256: self._one(sha256, endpoint, funnel), images)
-            return {sha256: text for sha256, text in zip(images, said, strict=True) if text}
+            captions = {sha256: text for sha256, text in zip(images, said, strict=True) if text}
+            endpoint.require_answers()
+            return captions
 
     def _one(self, sha256: str, endpoint: Endpoint, funnel: Funnel) -> str:
         image = _data_address(self._workspace.image_path(sha256))

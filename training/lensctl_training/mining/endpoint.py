@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from lensctl.errors import EndpointError
 from lensctl.net import http_client
 from lensctl.whole import write_whole
-from lensctl_training.mining.funnel import Funnel
+from lensctl_training.mining.funnel import UNANSWERED, Funnel
 from lensctl_training.mining.workspace import digest
 
 KEY_VARIABLES = ("LENSCTL_API_KEY", "OPENAI_API_KEY")
@@ -32,6 +32,10 @@ _LONGEST_WAIT_S = 60.0
 _MOST_REPLY_BYTES = 2**20
 _GIVE_UP_AFTER = 10
 _FORMATS = 3
+_heard: set[str] = set()
+_silence: dict[str, int] = {}
+"""Addresses that answered in this process, and how many questions in a row one did not: each part
+of a run opens an `Endpoint` of its own."""
 _NO_COMPLETION = (
     ValueError,
     TypeError,
@@ -74,13 +78,18 @@ class Endpoint:
         self._format_works = False
         self._answered = False
         self._next_request = 0.0
-        self._failures = 0
 
     def __enter__(self) -> "Endpoint":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.close()
+
+    def require_answers(self) -> None:
+        """Raise EndpointError where questions were asked and no server ever answered any."""
+        address = self._settings.address
+        if _silence.get(address, 0) and not self._answered and address not in _heard:
+            raise self._silent("it answered nothing that it was asked")
 
     def ask(
         self, messages: Sequence[dict[str, Any]], schema: dict[str, Any], funnel: Funnel
@@ -175,8 +184,9 @@ class Endpoint:
             self._pause(tried, response)
             tried += 1
         if refused is None:
-            self._note_failure(why)
             self._count(funnel, f"gave up: {why}"[:80])
+            self._count(funnel, UNANSWERED)
+            self._note_failure(why)
             raise UnansweredError("the endpoint did not answer")
         # Where others were answered, it is this question. Nothing was yet: it may be us.
         if not self._answered:
@@ -229,7 +239,8 @@ class Endpoint:
     def _note_success(self, form: int) -> None:
         """The way of asking that was answered is kept for all further questions."""
         with self._lock:
-            self._failures = 0
+            _silence[self._settings.address] = 0
+            _heard.add(self._settings.address)
             self._answered = True
             if not self._format_works:
                 self._format, self._format_works = form, True
@@ -273,14 +284,22 @@ class Endpoint:
 
     def _note_failure(self, why: str) -> None:
         with self._lock:
-            self._failures += 1
-            failures = self._failures
+            failures = _silence.get(self._settings.address, 0) + 1
+            _silence[self._settings.address] = failures
         if failures >= _GIVE_UP_AFTER:
-            raise EndpointError(
-                f"{self._settings.address} does not answer",
-                why=why,
-                next_step="start the server, or check --endpoint; answers so far are kept",
-            )
+            raise self._silent(why)
+
+    def _silent(self, why: str) -> EndpointError:
+        with self._lock:
+            # The next run begins to count anew.
+            _silence.pop(self._settings.address, None)
+            _heard.discard(self._settings.address)
+        return EndpointError(
+            f"{self._settings.address} does not answer",
+            why=why,
+            next_step="start the server, or check --endpoint or --captioner; then run the command"
+            " again: answers so far are kept",
+        )
 
     def _refused(self, response: httpx.Response) -> EndpointError:
         said = response.content[:300].decode("utf-8", "replace")

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+UNANSWERED = "questions without an answer"
+"""The fact that counts what a later run asks again."""
+
 
 @dataclass
 class Funnel:

@@ -33,6 +33,7 @@ def write_by_model(
     ):
         written = threads.map(lambda pair: _write(pair, endpoint, settings, funnel), pairs)
         rows = list(_kept(written, funnel))
+        endpoint.require_answers()
     funnel.facts["cost in millionths"] += round(
         funnel.facts["tokens in"] * settings.price_in
         + funnel.facts["tokens out"] * settings.price_out

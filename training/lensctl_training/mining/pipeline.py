@@ -10,7 +10,7 @@ from typing import Any
 from lensctl.errors import DataError
 from lensctl_training.mining.config import MineConfig
 from lensctl_training.mining.engine import Engine, run_with_bar
-from lensctl_training.mining.funnel import Funnel, total
+from lensctl_training.mining.funnel import UNANSWERED, Funnel, total
 from lensctl_training.mining.image_table import build_table
 from lensctl_training.mining.sources import find_parts
 from lensctl_training.mining.workspace import Part, Workspace, digest, stale_parts
@@ -245,5 +245,9 @@ def make_part(stage: str, out: str, config: MineConfig, part: Part) -> None:
     workspace = Workspace(Path(out))
     run = _stages()[stage].run
     workspace.make_part(
-        stage, part.name, part.key, lambda folder: run(workspace, config, part, folder)
+        stage,
+        part.name,
+        part.key,
+        lambda folder: run(workspace, config, part, folder),
+        lasts=lambda funnel: not funnel.facts[UNANSWERED],
     )

@@ -18,6 +18,7 @@ the parts it was made from; a part whose key still fits is never made again.
 import contextlib
 import hashlib
 import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,15 +104,24 @@ class Workspace:
             if not one.name.startswith(".") and (one / DONE).is_file()
         )
 
-    def make_part(self, stage: str, part: str, key: str, work: Callable[[Path], Funnel]) -> Funnel:
+    def make_part(
+        self,
+        stage: str,
+        part: str,
+        key: str,
+        work: Callable[[Path], Funnel],
+        lasts: Callable[[Funnel], bool] = lambda funnel: True,
+    ) -> Funnel:
         """Let `work` fill a temporary folder, then put it in place. A part made twice at the
-        same time is kept once: the second is thrown away."""
+        same time is kept once: the second is thrown away. One that does not last serves this run,
+        under a key that no other has: the next run makes it, and what comes of it, again."""
         parent = self.folder / stage
         parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{part}.", dir=parent))
         try:
             with naming(parent / part):
                 funnel = work(temporary)
+                key = key if lasts(funnel) else f"{key} {secrets.token_hex(8)}"
                 done = {"key": key, "funnel": funnel.as_json()}
                 (temporary / DONE).write_text(json.dumps(done, indent=1), encoding="utf-8")
             self._place(temporary, parent / part, key)
