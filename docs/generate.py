@@ -25,7 +25,9 @@ from lensctl.cli.commands import app
 from lensctl.cli.completion import TABLE
 from lensctl.config import Settings
 from lensctl.library.recorder import Recorder
+from lensctl.models.home import MODELS_VARIABLE
 from lensctl_training.mining.config import MineConfig
+from lensctl_training.mining.endpoint import KEY_VARIABLES
 
 FOLDER = Path(__file__).parent / "reference"
 MINING_MEANINGS = {
@@ -124,6 +126,20 @@ for. Its keys, and their defaults as TOML:
 | key | default | meaning |
 |---|---|---|
 """
+_VARIABLES = """
+Other environment variables:
+
+| variable | meaning |
+|---|---|
+| `LENSCTL_CONFIG` | the config file |
+| `{models}` | the folder of models, instead of `models` in the platform's data folder |
+| {keys} | the key of `mine --endpoint` and `--captioner`; the first that is set |
+| `HF_ENDPOINT` | where `models pull` gets files instead of `https://huggingface.co` |
+| `XDG_CACHE_HOME` | on Linux: where the cache folder `lensctl` lies, instead of `~/.cache` |
+| `XDG_CONFIG_HOME` | the same of the config folder, instead of `~/.config` |
+| `XDG_DATA_HOME` | the same of the data folder, instead of `~/.local/share` |
+| `TMPDIR` | the folder for temporary files |
+"""
 _MINING_SETTINGS = """# Settings of `lensctl mine`
 
 `lensctl mine --config mine.toml` reads them from a TOML file; flags win over it. Settings without
@@ -142,7 +158,13 @@ def _settings() -> str:
         if key == "library":
             value = "`library` in the platform's data folder"
         rows.append(f"| `{key}` | {value} | {meaning} |")
-    return _SETTINGS + "\n".join(rows) + "\n"
+    return _SETTINGS + "\n".join(rows) + "\n" + _variables()
+
+
+def _variables() -> str:
+    """Environment variables that are no settings."""
+    keys = " or ".join(f"`{name}`" for name in KEY_VARIABLES)
+    return _VARIABLES.format(models=MODELS_VARIABLE, keys=keys)
 
 
 def _mining_settings() -> str:

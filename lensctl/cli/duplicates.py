@@ -16,13 +16,15 @@ from lensctl.cli.options import LibraryOption, ModelOption, read_path
 from lensctl.cli.search_options import FolderOption
 from lensctl.cli.terminal import count, file_size, note
 from lensctl.config import Settings, load_settings
-from lensctl.errors import PhotoError
+from lensctl.errors import PhotoError, UsageError
 from lensctl.show.names import show_path, show_short_path
 from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
     from lensctl.library.catalog import Catalog
     from lensctl.library.duplicates import Disk, Group, PhotoCopy
+
+_DISTANCE = 6
 
 
 def duplicates(
@@ -40,11 +42,14 @@ def duplicates(
         ),
     ] = None,
     distance: Annotated[
-        int,
+        int | None,
         typer.Option(
-            metavar="BITS", min=0, max=16, help="How different near copies may look, 0 to 16."
+            metavar="BITS",
+            min=0,
+            max=16,
+            help=f"How different near copies may look, 0 to 16 [default: {_DISTANCE}].",
         ),
-    ] = 6,
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     paths: Annotated[
         bool, typer.Option("--paths", help="Print the paths of all but the one to keep.")
@@ -68,11 +73,18 @@ def duplicates(
     """
     from lensctl.library.duplicates import Disk, wasted_bytes
 
+    if exact and distance is not None:
+        raise UsageError(
+            "--exact and --distance do not go together",
+            why="exact copies do not differ",
+            next_step="leave one of them out",
+        )
     settings = load_settings(library=library, model=model)
     if html is not None:
         require_page_path(html)
     disk = Disk()
-    groups = _find(settings, folders or [], keep_in or [], disk, exact=exact, distance=distance)
+    bits = _DISTANCE if distance is None else distance
+    groups = _find(settings, folders or [], keep_in or [], disk, exact=exact, distance=bits)
     if as_json:
         print(json.dumps({"groups": [_as_json(group) for group in groups]}))
     elif paths or null:

@@ -168,11 +168,22 @@ def _split(inputs: list[str]) -> tuple[str, list[Path]]:
     """(stage or "", inputs). A folder that is called like a stage is given as ./pages."""
     stage = inputs[0] if inputs[0] in STAGES else ""
     places = [read_path(each) for each in (inputs[1:] if stage else inputs)]
-    if stage in ("", "pages") and not places:
-        raise UsageError("mine what?", next_step="lensctl mine FOLDER --out DIR")
+    if stage == "pages" and not places:
+        raise UsageError(
+            f"{stage} is a stage, and what it reads is missing",
+            next_step="name what to mine: lensctl mine FOLDER --out DIR; a folder that is called"
+            f" {stage}: ./{stage}",
+        )
+    if not stage and inputs[0].isalpha() and not places[0].exists():
+        raise UsageError(
+            f"{inputs[0]} is neither a stage nor here",
+            why=f"stages are {', '.join(STAGES)}",
+            next_step="correct it; a stage after pages reads --out: lensctl mine groups --out DIR",
+        )
     if stage not in ("", "pages") and places:
         raise UsageError(
-            f"the stage {stage} reads what earlier stages left in --out, not {places[0]}"
+            f"the stage {stage} reads what earlier stages left in --out, not {places[0]}",
+            next_step=f"lensctl mine {stage} --out DIR; a folder that is called {stage}: ./{stage}",
         )
     return stage, places
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from lensctl.cli.options import read_path
 from lensctl.cli.terminal import note
 from lensctl.errors import DependencyError, LensctlError, UsageError
+from lensctl.show.page_file import require_page_path
 
 if TYPE_CHECKING:
     from lensctl_training.recipe import Recipe
@@ -183,6 +184,8 @@ def check(
     _require_training()
     from lensctl_training.data.check import check_data
 
+    if sheet is not None:
+        require_page_path(sheet)
     found = check_data(data, sheet=sheet, samples=samples)
     for name, value in found.facts().items():
         print(f"{name}\t{value}")

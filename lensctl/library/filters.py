@@ -157,5 +157,5 @@ def parse_circle(text: str) -> Circle:
     raise UsageError(
         f"{text!r} is not a place and a distance",
         next_step="write it like 38.72,-9.14,25 (latitude, longitude, kilometres);"
-        " a town goes by its name to place, not near",
+        " for a town use --place NAME",
     )

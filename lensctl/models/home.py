@@ -13,7 +13,7 @@ EMBEDDED = "mini"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-_VARIABLE = "LENSCTL_MODELS"
+MODELS_VARIABLE = "LENSCTL_MODELS"
 
 
 def models_home(*, needed: bool = False) -> Path:
@@ -21,9 +21,9 @@ def models_home(*, needed: bool = False) -> Path:
 
     Raises UsageError where no home folder is known, and there has to be one.
     """
-    if place := os.environ.get(_VARIABLE):
+    if place := os.environ.get(MODELS_VARIABLE):
         return expanded(place)
-    return user_folder("data", instead=_VARIABLE if needed else "") / "models"
+    return user_folder("data", instead=MODELS_VARIABLE if needed else "") / "models"
 
 
 def is_model_name(name: str) -> bool:

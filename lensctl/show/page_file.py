@@ -25,6 +25,12 @@ def require_page_path(path: Path) -> None:
             raise UsageError(
                 f"{path} is named like a photo", why="a page would replace it", next_step=_NEXT
             )
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"there is no folder {path.parent}",
+            why=f"{path.name} was to be written there",
+            next_step="make it first, or name another file",
+        )
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -203,12 +203,17 @@ def redirected(place, *arguments, stdout, stderr=subprocess.PIPE, unbuffered="")
         (["query", "no such.jpg", "at", "night"], 2, "lensctl query 'no such.jpg' 'at night'"),
         (["query", "-", "at", "night"], 2, "lensctl query - 'at night'"),
         (["query", "red", "--json", "--paths"], 2, "two outputs"),
-        (["query", "red", "--near", "Lisbon"], 2, "goes by its name to place"),
+        (["query", "red", "--near", "Lisbon"], 2, "for a town use --place NAME"),
         *(
             (["query", "red", f"--{name}", ""], 2, f"--{name} is empty")
             for name in ("after", "before", "camera", "near", "place", "type")
         ),
         (["query", "red", "--after", "2999"], 1, "no photo passes"),
+        (["duplicates", "--exact", "--distance", "3"], 2, "do not go together"),
+        (["mine", "pages", "--out", "mined"], 2, "a folder that is called pages: ./pages"),
+        (["mine", "grups", ".", "--out", "mined"], 2, "stages are pages, groups, annotate"),
+        (["mine", "groups", ".", "--out", "mined"], 2, "lensctl mine groups --out DIR"),
+        (["train", "check", ".", "--sheet", "nodir/a.html"], 2, "there is no folder nodir"),
         (["index", "/nowhere/at/all"], 2, "does not exist"),
         (["forget", "/nowhere/at/all"], 1, "knows no photo"),
         (["relocate", "/nowhere", "/tmp"], 2, "knows no photo"),

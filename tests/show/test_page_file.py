@@ -30,10 +30,11 @@ def run(tmp_path: Path) -> Run:
 def test_a_photo_is_never_replaced(run: Run, tmp_path: Path, command: list[str]) -> None:
     photo = tmp_path / "photos" / "1.png"
     before = photo.read_bytes()
-    for place in (photo, "-", tmp_path / "photos"):
+    for place in (photo, "-", tmp_path / "photos", "nodir/x.html"):
         done = run(*command, "--html", place)
         assert (done.returncode, done.stdout) == (2, "")
         assert "next:" in done.stderr
+    assert "there is no folder nodir" in done.stderr
     assert photo.read_bytes() == before
     assert not (tmp_path / "-").exists()
 
