@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all, and folders that are gone afterwards."""
+"""Files and folders that appear whole or not at all, and folders that are gone afterwards."""
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lensctl.errors import StorageError
 
@@ -50,6 +52,37 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666) -> None:
     """A text in UTF-8 as a file; arguments and errors as of `whole`."""
     with whole(path, mode=mode) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file; errors as of `whole`."""
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """An empty hidden folder beside `path`, which takes its name if the block ends well.
+
+    What a killed process left of it is removed first, so one process at a time may make it.
+
+    Args:
+        path: a folder that is there is replaced; those above are made.
+
+    Raises:
+        OSError: the folder cannot be made, or put in its place.
+    """
+    import shutil  # takes longer than the rest of this module
+
+    part = path.with_name(f".{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if path.exists():
+            shutil.rmtree(path)
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextlib.contextmanager

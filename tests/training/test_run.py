@@ -269,7 +269,7 @@ def test_more_steps_of_a_falling_rate_are_refused(undisturbed):
 def test_resume_without_a_checkpoint_starts(tmp_path):
     """And removes what a kill in the first save left."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".step-00000001.pt.part").write_bytes(b"cut short")
+    (tmp_path / "checkpoints" / ".0123456789abcdef.part").write_bytes(b"cut short")
     assert train(make_recipe(optimiser={"steps": 2}), tmp_path, resume=True).step == 2
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002.pt"]
 

@@ -9,7 +9,6 @@ They are read with torch's restricted unpickler: a checkpoint from elsewhere can
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from lensctl.errors import CheckpointError, StorageError
+from lensctl.whole import whole
 from lensctl_training.gradcache import RandomState
 
 FORMAT = 1
@@ -102,16 +102,13 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk is full, or the rights are missing; nothing is left of the new file.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with whole(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except Exception as error:
-        _unlink(temporary)
         cause = _cause_on_disk(error)
         if cause is None:
             raise
@@ -120,12 +117,6 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             why=cause.strerror or str(cause),
             next_step="free some space there, then go on with --resume from the last checkpoint",
         ) from error
-
-
-def _unlink(temporary: Path) -> None:
-    """What was written of it would keep a full disk full."""
-    with suppress(OSError):
-        temporary.unlink(missing_ok=True)
 
 
 def _cause_on_disk(error: BaseException | None) -> OSError | None:
@@ -162,5 +153,5 @@ def prune(folder: Path, keep: Sequence[int]) -> None:
     for step, path in find_checkpoints(folder).items():
         if step not in keep:
             path.unlink()
-    for path in folder.glob(".step-*.part"):
+    for path in folder.glob(".*.part"):
         path.unlink()

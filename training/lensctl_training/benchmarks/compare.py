@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from lensctl.config import expanded
 from lensctl.errors import DataError
-from lensctl_training.benchmarks.report import write_json
+from lensctl.whole import write_json
 from lensctl_training.json_lines import append_lines, read_lines
 
 Choice = Literal["a", "b", "tie"]
@@ -171,6 +171,7 @@ def make_ballot(
             next_step=f"give --out another folder; a damaged {BALLOT} can be deleted, as the same "
             "questions, answers and --seed make the same one",
         )
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / BALLOT, content)
     return ballot
 

@@ -19,8 +19,6 @@ folder.
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +32,7 @@ from lensctl.errors import DataError, LibraryBusyError, ModelError, PhotoError
 from lensctl.library.pipeline import in_order
 from lensctl.lock import held_alone
 from lensctl.models.interface import Floats, IndexSide
+from lensctl.whole import whole_folder
 from lensctl_training.batching import in_batches
 from lensctl_training.benchmarks.benchmark import ImageRef
 from lensctl_training.benchmarks.images import read_image
@@ -112,15 +111,14 @@ class GalleryStore:
             return self._open()
 
     def _create(self) -> None:
-        """Allocate the arrays in a temporary folder that then takes the name: all or nothing."""
+        """Allocate the arrays, unless that was done."""
         if self.folder.exists():
             return
-        temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=".new-"))
-        try:
+        with whole_folder(self.folder) as folder:
             count, width = len(self.images), self.side.info.embedding_dim
-            _allocate(temporary / "state.npy", (count,), np.uint8)
-            _allocate(temporary / "sha256.npy", (count, 32), np.uint8)
-            _allocate(temporary / "embeddings.npy", (count, width), np.float32)
+            _allocate(folder / "state.npy", (count,), np.uint8)
+            _allocate(folder / "sha256.npy", (count, 32), np.uint8)
+            _allocate(folder / "embeddings.npy", (count, width), np.float32)
             manifest = {
                 "images": count,
                 "images_hash": self.images_hash,
@@ -128,11 +126,7 @@ class GalleryStore:
                 "encoder_fingerprint": self.side.info.encoder_fingerprint,
                 "precision": self.side.precision,
             }
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2))
-            temporary.rename(self.folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+            (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
 
     def _encode_pending(self, batch_size: int, workers: int, progress: Progress) -> None:
         rows = _Rows(self, len(self.images), self.side.info.embedding_dim)

@@ -1,6 +1,5 @@
 """What an evaluation found: a table for people, a JSON document for programs."""
 
-import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,7 +11,6 @@ from typing import Any
 from lensctl import __version__
 from lensctl.errors import UsageError
 from lensctl.models.interface import ModelInfo
-from lensctl.whole import write_whole
 from lensctl_training.benchmarks.benchmark import Benchmark, Mean
 from lensctl_training.benchmarks.bootstrap import CONFIDENCE, Estimate, Interval, mean_of
 from lensctl_training.benchmarks.names import compared_pairs
@@ -367,14 +365,3 @@ def make_folder(folder: Path) -> None:
             why=error.strerror or str(error),
             next_step="give --out a folder that can be written to, or a name not in use",
         ) from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a whole file or none, with the rights that files of this user have."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_atomically(path, json.dumps(content, indent=2) + "\n")

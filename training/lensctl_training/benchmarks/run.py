@@ -10,6 +10,7 @@ import numpy as np
 
 from lensctl.errors import DataError
 from lensctl.models.interface import IndexSide, Model
+from lensctl.whole import write_json, write_whole
 from lensctl_training.benchmarks.benchmark import Benchmark, Task
 from lensctl_training.benchmarks.gallery import Gallery, GalleryStore, missing_images
 from lensctl_training.benchmarks.methods import (
@@ -28,8 +29,6 @@ from lensctl_training.benchmarks.report import (
     document,
     make_folder,
     table,
-    write_atomically,
-    write_json,
 )
 from lensctl_training.benchmarks.scores import TaskScore, TaskScorer
 from lensctl_training.benchmarks.submission import write_submissions
@@ -105,14 +104,15 @@ def evaluate(
 
 def write_results(report: Report, folder: Path) -> list[Path]:
     """Write results.json, table.txt, and per method a page, the rankings and submissions."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "results.json", document(report))
-    write_atomically(folder / "table.txt", table(report) + "\n")
+    write_whole(folder / "table.txt", table(report) + "\n")
     written = [folder / "results.json", folder / "table.txt"]
     names = folder_names([method.label for method in report.methods])
     for name, method in zip(names, report.methods, strict=True):
         own = folder / name
         write_page(own / "page.html", report, method)
-        write_atomically(own / "rankings.jsonl", "".join(_ranking_lines(report.benchmark, method)))
+        write_whole(own / "rankings.jsonl", "".join(_ranking_lines(report.benchmark, method)))
         written += [own / "page.html", own / "rankings.jsonl"]
         written += write_submissions(own, report.benchmark, method.tasks)
     return written

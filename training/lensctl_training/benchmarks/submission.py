@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lensctl.whole import write_json
 from lensctl_training.benchmarks.benchmark import Benchmark
-from lensctl_training.benchmarks.report import write_json
 from lensctl_training.benchmarks.scores import TaskScore
 
 

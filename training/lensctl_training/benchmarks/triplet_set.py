@@ -20,6 +20,7 @@ from lensctl.errors import DataError, PhotoError
 from lensctl.models.interface import Floats, IndexSide, Model, QuerySide
 from lensctl.models.vectors import unit
 from lensctl.photos.decode import decode
+from lensctl.whole import write_json, write_whole
 from lensctl_training.benchmarks.bootstrap import CONFIDENCE, Estimate, estimate
 from lensctl_training.benchmarks.methods import LABELS, WEIGHTS, Baseline, Progress
 from lensctl_training.benchmarks.names import compared_pairs, model_names
@@ -30,8 +31,6 @@ from lensctl_training.benchmarks.report import (
     difference_document,
     points,
     software,
-    write_atomically,
-    write_json,
 )
 from lensctl_training.benchmarks.triplets import (
     CUTOFFS,
@@ -303,7 +302,8 @@ class TripletReport:
 def write_triplet_report(report: TripletReport, out: Path) -> list[Path]:
     """Write the JSON document, and beside it a line for each query of each method."""
     rankings = rankings_of(out)
-    write_atomically(rankings, "".join(report.ranking_lines()))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(rankings, "".join(report.ranking_lines()))
     write_json(out, report.document())
     return [out, rankings]
 

@@ -7,7 +7,6 @@ Beside them stands what they were made of: of other data or another backbone the
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from lensctl.models.interface import Floats
 from lensctl.models.magiclens import MagicLens
+from lensctl.whole import whole_folder
 from lensctl_training.batching import in_batches
 from lensctl_training.data.batches import Example, collate
 from lensctl_training.data.triplet import Problems
@@ -107,18 +107,10 @@ def keep_embeddings(
     Returns:
         How many there were.
     """
-    unfinished = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as unfinished:
         count = _embed(examples, model, unfinished, batch)
         (unfinished / BAD).write_text(json.dumps(problems.listed()), encoding="utf-8")
         (unfinished / KEY).write_text(json.dumps(made_of), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return count
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import heapq
-import json
 from array import array
 from collections import Counter
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ import numpy as np
 
 from lensctl.show.sheet import Picture as Shown
 from lensctl.show.sheet import Section, Table, write_sheet
-from lensctl.whole import write_whole
+from lensctl.whole import write_json, write_whole
 from lensctl_training.mining.funnel import Funnel
 from lensctl_training.mining.records import Instructed, Picture
 from lensctl_training.mining.relations import kind_of
@@ -131,10 +130,7 @@ def write_report(
 ) -> None:
     """Write funnel.json, report.html and datasheet.md into the output folder."""
     out = workspace.out
-    write_whole(
-        out / "funnel.json",
-        json.dumps({name: funnel.as_json() for name, funnel in funnels.items()}, indent=1),
-    )
+    write_json(out / "funnel.json", {name: funnel.as_json() for name, funnel in funnels.items()})
     facts = tally.facts()
     sections = [
         Section("Funnel", _balance_note(funnels), table=_funnel_table(funnels)),

@@ -28,7 +28,7 @@ from typing import Any
 
 from lensctl.errors import DataError, LibraryBusyError, UsageError
 from lensctl.lock import held_alone
-from lensctl.whole import naming, whole, write_whole
+from lensctl.whole import naming, whole, write_json
 from lensctl_training.mining.funnel import Funnel
 
 DONE = "done.json"
@@ -168,7 +168,7 @@ class Workspace:
 
     def note_inputs(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Record whose the parts of *pages* are, for `refuse_to_drop`."""
-        write_whole(self.folder / "inputs.json", json.dumps(wanted, indent=1))
+        write_json(self.folder / "inputs.json", wanted)
 
     def _inputs(self) -> dict[str, list[str]]:
         noted = self.folder / "inputs.json"

@@ -21,7 +21,7 @@ from PIL import Image
 
 from lensctl import __version__
 from lensctl.photos.decode import decode
-from lensctl.whole import whole, write_whole
+from lensctl.whole import whole, write_json
 from lensctl_training.data.shards import ShardWriter
 from lensctl_training.data.triplet import Triplet
 from lensctl_training.mining.annotate import annotator_of
@@ -77,7 +77,7 @@ def write_shards(workspace: Workspace, config: MineConfig, engine: Engine) -> Fu
         return funnel
     (folder / ROWS_IN_ORDER).unlink()
     done = {"key": key, "shards": shards, "funnel": funnel.as_json()}
-    write_whole(folder / DONE, json.dumps(done, indent=1))
+    write_json(folder / DONE, done)
     return funnel
 
 
