@@ -1,7 +1,6 @@
 """Blind comparison: sides, votes over real HTTP, and what the votes say."""
 
 import http.client
-import itertools
 import json
 import math
 import threading
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-import numpy as np
 import pytest
 
 from lensctl.errors import DataError, UsageError
@@ -22,9 +20,7 @@ from lensctl_training.benchmarks.compare import (
     read_asks,
     read_ballot,
     read_votes,
-    sign_test,
     summarise,
-    wilson,
 )
 from lensctl_training.benchmarks.compare_server import VotingServer
 from support.benchmark_data import paint
@@ -199,26 +195,6 @@ def test_a_lost_ballot_is_an_error(tmp_path: Path) -> None:
         read_ballot(tmp_path)
 
 
-def test_wilson_against_the_equation_it_solves() -> None:
-    """The bounds are the shares p at which |successes/n - p| is z standard errors of p."""
-    for successes, trials in itertools.product((0, 1, 7, 30), (30, 100)):
-        low, high = wilson(successes, trials)
-        share = successes / trials
-        for bound in (low, high):
-            if 1e-12 < bound < 1 - 1e-12:
-                distance = abs(share - bound) / math.sqrt(bound * (1 - bound) / trials)
-                assert distance == pytest.approx(1.959964, rel=1e-5)
-    assert wilson(0, 0) == (0.0, 1.0)
-
-
-def test_sign_test_against_every_outcome() -> None:
-    for a, b in itertools.product(range(6), range(6)):
-        n = a + b
-        counts = np.array([sum(flips) for flips in itertools.product((0, 1), repeat=n)])
-        as_uneven = np.abs(counts - n / 2) >= abs(a - n / 2)
-        assert sign_test(a, b) == pytest.approx(as_uneven.mean() if n else 1.0)
-
-
 def test_the_outcome_in_words(tmp_path: Path) -> None:
     made = ballot(tmp_path)
     for number in range(5):
@@ -227,6 +203,13 @@ def test_the_outcome_in_words(tmp_path: Path) -> None:
     assert "model-x better: 5" in words
     assert "still open: 2" in words
     assert "100.0 % of the decided questions (95 % interval 56.6 to 100.0" in words
+    assert "sign test p = 0.0625" in words
+
+
+def test_where_nothing_is_decided_nothing_is_said(tmp_path: Path) -> None:
+    summary = summarise(ballot(tmp_path))
+    assert (summary.low, summary.high, summary.p_value) == (0.0, 1.0, 1.0)
+    assert math.isnan(summary.share)
 
 
 def test_questions_are_read_relative_to_their_file(tmp_path: Path) -> None:

@@ -12,21 +12,22 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from lensctl.config import expanded
 from lensctl.errors import DataError
 from lensctl.whole import write_json
+from lensctl_training.benchmarks.bootstrap import Interval, estimate
 from lensctl_training.json_lines import append_lines, read_lines
 
 Choice = Literal["a", "b", "tie"]
 Side = Literal["left", "right", "tie"]
 BALLOT, VOTES = "ballot.json", "votes.jsonl"
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -224,9 +225,9 @@ def summarise(ballot: Ballot) -> Summary:
     same = [number for number, pairing in enumerate(ballot.pairings) if pairing.identical]
     counts = Counter(choice for number, choice in votes.items() if number not in same)
     a, b, ties = counts["a"], counts["b"], counts["tie"] + len(same)
-    low, high = wilson(a, a + b)
+    low, high, p_value = _test(a, b)
     values = [1.0] * a + [0.0] * b + [0.5] * ties
-    score_low, score_high = bootstrap_mean(values)
+    score_low, score_high = _mean_interval(values)
     return Summary(
         a=a,
         b=b,
@@ -236,41 +237,30 @@ def summarise(ballot: Ballot) -> Summary:
         share=a / (a + b) if a + b else math.nan,
         low=low,
         high=high,
-        p_value=sign_test(a, b),
+        p_value=p_value,
         score=sum(values) / len(values) if values else math.nan,
         score_low=score_low,
         score_high=score_high,
     )
 
 
-def wilson(successes: int, trials: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's interval for a share; 0 to 1 where there was no trial."""
-    if trials == 0:
-        return 0.0, 1.0
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+def _test(a: int, b: int) -> tuple[float, float, float]:
+    """The 95 % Wilson interval of a / (a + b), and the p of a two-sided sign test."""
+    if a + b == 0:
+        return 0.0, 1.0, 1.0
+    from scipy.stats import binomtest
+
+    result = binomtest(a, a + b)
+    interval = result.proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high), float(result.pvalue)
 
 
-def sign_test(a: int, b: int) -> float:
-    """Two-sided exact probability of a split at least this uneven, if neither were preferred."""
-    trials, fewer = a + b, min(a, b)
-    tail = sum(math.comb(trials, k) for k in range(fewer + 1)) / 2**trials
-    return min(1.0, 2 * tail)
-
-
-def bootstrap_mean(values: Iterable[float], resamples: int = 2000) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of a mean, from a fixed seed."""
-    import numpy as np
-
-    array = np.asarray(list(values), dtype=np.float64)
-    if array.size == 0:
+def _mean_interval(values: Sequence[float]) -> Interval:
+    """The 95 % bootstrap interval of a mean; not a number where there is no value."""
+    if not values:
         return math.nan, math.nan
-    draws = np.random.default_rng(0).integers(0, len(array), (resamples, len(array)))
-    low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+    ids = [str(number) for number in range(len(values))]
+    return estimate(np.array(values)[:, None], ids)[0].interval
 
 
 def describe(ballot: Ballot, summary: Summary) -> str:
