@@ -49,7 +49,9 @@ NearOption = Annotated[
 PlaceOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--place", metavar="TOWN", help='Only photos taken there: Lisbon, "Paris, Texas".'
+        "--place",
+        metavar="PLACE",
+        help='Only photos taken in a town, country or US state: Lisbon, Japan, "Georgia, USA".',
     ),
 ]
 TypeOption = Annotated[

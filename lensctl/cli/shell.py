@@ -100,6 +100,7 @@ class Turn:
     photos: tuple[int | Path, ...]
     filters: "Filters"
     told_limits: str
+    min_score: float
     matches: "list[Match]" = field(default_factory=list)
     start: int = 0
     more: bool = False
@@ -154,9 +155,21 @@ class Conversation:
             self._match(one).facts.content_id if isinstance(one, int) else one
             for one in search.photos
         )
-        turn = Turn(line, search, photos, self._filters, self._told_limits())
+        self._turn(line, search, photos)
+
+    def _turn(self, line: str, search: Search, photos: tuple[int | Path, ...]) -> None:
+        limits = self._told_limits()
+        turn = Turn(line, search, photos, self._filters, limits, self._min_score)
         self._find(turn, self._shown)
         self.turns.append(turn)
+
+    def _restrict(self) -> None:
+        """Say the restrictions that hold now, and answer the last question again under them."""
+        limits = self._told_limits()
+        note(limits.lstrip(", ") or "no restrictions")
+        if self.turns and self.turns[-1].told_limits != limits:
+            last = self.turns[-1]
+            self._turn(last.line, last.search, last.photos)
 
     def _find(self, turn: Turn, wanted: int) -> None:
         """Search for `wanted` results and show those after `turn.start`."""
@@ -167,7 +180,7 @@ class Conversation:
         if question.cut:
             note("the words are longer than the model reads: the end is left out")
         found = self.session.find(
-            question, wanted + 1, filters=turn.filters, min_relevance=self._min_score
+            question, wanted + 1, filters=turn.filters, min_relevance=turn.min_score
         )
         turn.matches, turn.more = found[:wanted], len(found) > wanted
         seconds = time.monotonic() - started
@@ -175,7 +188,7 @@ class Conversation:
         if not self.turns:
             tell_unsearched(self.session)
         if not turn.matches:
-            why = why_nothing(self.session, self._min_score, turn.filters)
+            why = why_nothing(self.session, turn.min_score, turn.filters)
             note(f"no results: {why}")
             return
         note(f"{count(len(turn.matches), 'photo')} in {1000 * seconds:.0f} ms{turn.told_limits}")
@@ -197,7 +210,7 @@ class Conversation:
         self.turns.pop()
         turn = self.turns[-1]
         turn.start = 0
-        note(f"back to: {turn.line}")
+        note(f"back to: {turn.line}{turn.told_limits}")
         self._print(turn)
 
     def _print_history(self) -> None:
@@ -208,7 +221,7 @@ class Conversation:
         self.limits = {}
         self._filters = _read_limits({})
         self._min_score = self.settings.min_score
-        note("no restrictions")
+        self._restrict()
 
     def _set_shown(self, value: str) -> None:
         if not re.fullmatch(r"\d{1,4}", value) or not 0 < int(value) <= 1000:
@@ -217,7 +230,7 @@ class Conversation:
 
     def _set_min_score(self, value: str) -> None:
         self._min_score = load_settings(min_score=_number(value)).min_score if value else 0.0
-        note(self._told_limits().lstrip(", ") or "no restrictions")
+        self._restrict()
 
     def _limit(self, command: Command) -> None:
         limits = {name: value for name, value in self.limits.items() if name != command.name}
@@ -227,7 +240,7 @@ class Conversation:
         if command.name == "in" and (unknown := unknown_folder(self.session.catalog, filters)):
             raise UsageError(unknown, next_step="see its folders: lensctl status")
         self._filters, self.limits = filters, limits
-        note(self._told_limits().lstrip(", ") or "no restrictions")
+        self._restrict()
 
     def _told_limits(self) -> str:
         limits = self.limits | ({"min-score": f"{self._min_score:g}"} if self._min_score else {})

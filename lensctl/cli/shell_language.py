@@ -23,7 +23,8 @@ open 2                    show result 2 in the system's viewer
 back                      the answer before
 history                   what was asked so far
 /in DIR  /after DATE  /before DATE  /camera NAME  /near LAT,LON,KM  /place NAME  /type FORMAT
-/min-score 0..1           restrict this and all later answers; without a value: no longer
+/min-score 0..1           restrict this and all later answers: the last question is answered again;
+                          without a value: no longer
 /clear                    drop all restrictions
 /k N                      how many results an answer shows
 /html FILE                write this answer as a page

@@ -143,15 +143,26 @@ all of it is nearer to what "England" means than the town in Arkansas."""
 
 
 def matching_region(name: str) -> Region | None:
-    """The country of that English name; or the state, unless a great city is called so, too."""
-    wanted = _key(_ALSO_CALLED.get(_key(name), name))
-    rows = _database().execute("SELECT DISTINCT country, region FROM places").fetchall()
-    for country, _ in rows:
-        if _key(country) == wanted:
-            return Region(country, "country")
-    towns = matching_places(name)
-    if towns and towns[0].population >= _GREAT_CITY:
+    """The country of that English name; or the state, unless a great city is called so, too.
+
+    "Georgia, USA", "New York State": a state alone.
+    """
+    first, *details = name.split(",")
+    if any(_country_key(one) != "united states" for one in details):
         return None
+    # "Washington State" says that the state is meant, "Georgia, USA" that the country is not.
+    key = _key(first)
+    is_state = key.endswith(" state")
+    wanted = key.removesuffix(" state") if details or is_state else _country_key(first)
+    rows = _database().execute("SELECT DISTINCT country, region FROM places").fetchall()
+    if not details and not is_state:
+        for country, _ in rows:
+            if _key(country) == wanted:
+                return Region(country, "country")
+    if not is_state:
+        towns = matching_places(name)
+        if towns and towns[0].population >= _GREAT_CITY:
+            return None
     states = (region for _, region in rows if region and _key(region) == wanted)
     state = next(states, None)
     return Region(state, "region") if state else None
@@ -172,8 +183,16 @@ def matching_places(name: str) -> list[Place]:
     return [
         place
         for place in places
-        if all(detail in (_key(place.region), _key(place.country)) for detail in details)
+        if all(
+            detail == _key(place.region) or _country_key(detail) == _key(place.country)
+            for detail in details
+        )
     ]
+
+
+def _country_key(name: str) -> str:
+    """The key of a country's name in the gazetteer, also of a usual one that it does not know."""
+    return _key(_ALSO_CALLED.get(_key(name), name))
 
 
 def _around(latitude: float, longitude: float, reach: float) -> Iterator[Place]:

@@ -71,12 +71,25 @@ def test_the_largest_of_a_name_comes_first() -> None:
         ("italy", "Italy"),  # and a town in Texas
         ("California", "California"),
         ("New York", None),  # the city
+        ("New York, USA", None),
+        ("New York State", "New York"),
+        ("washington state", "Washington"),
+        ("Georgia", "Georgia"),  # the country
+        ("Georgia, USA", "Georgia"),
+        ("Paris, USA", None),
+        ("Georgia, Italy", None),
         ("Lisbon", None),
     ],
 )
 def test_countries_and_states(name: str, found: str | None) -> None:
     region = places.matching_region(name)
     assert (region.name if region else None) == found
+
+
+def test_a_country_after_a_comma_leaves_its_states() -> None:
+    assert places.matching_region("Georgia").column == "country"
+    assert places.matching_region("Georgia, USA").column == "region"
+    assert str(places.matching_places("Paris, USA")[0]) == "Paris, Texas, United States"
 
 
 def test_positions_in_regions() -> None:

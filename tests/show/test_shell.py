@@ -141,7 +141,7 @@ def test_lines_on_stdin(lensctl: Run, home: Path) -> None:
     assert done.returncode == 2, done.stderr
     paths = [line.split("\t")[1] for line in done.stdout.splitlines() if "\t" in line]
     names = [Path(path).name for path in paths]
-    assert len(names) == 6
+    assert len(names) == 8  # the restriction has "1" answered again
     assert names[0] == "chelsea.jpg"
     assert "chelsea.jpg" not in names[2:4]  # its own photo is left out
     assert set(names[4:]) <= {"coffee.jpg", "rocket.jpg", "camera.jpg"}
@@ -220,6 +220,18 @@ def test_a_conversation_at_a_terminal(home: Path, tmp_path: Path) -> None:
     history = home / "library" / "shell-history"
     assert history.stat().st_mode & 0o777 == 0o600
     assert "1 in space" in history.read_text()
+
+
+def test_a_restriction_has_the_last_question_answered_again(lensctl: Run) -> None:
+    lines = ["a cat", "/place Lisbon", "more", "/clear", "/clear", "back"]
+    done = lensctl("shell", "-k", "1", input="\n".join(lines) + "\n")
+    assert done.returncode == 0, done.stderr
+    paths = [line.split("\t")[1] for line in done.stdout.splitlines() if "\t" in line]
+    first, limited, more, cleared, *back = [Path(path).name for path in paths]
+    assert first == cleared == "chelsea.jpg"
+    assert back == [limited, more]
+    assert {limited, more} <= {"coffee.jpg", "rocket.jpg", "camera.jpg"}
+    assert "back to: a cat, /place Lisbon" in done.stderr
 
 
 def test_restrictions_that_cannot_be_met_are_refused(lensctl: Run) -> None:
