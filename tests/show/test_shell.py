@@ -273,10 +273,10 @@ def test_no_prompt_is_written_to_a_file(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written_does_not_end_the_shell(lensctl: Run) -> None:
-    lines = "a cat\n/html /nowhere/page.html\nhistory\n"
+    lines = "a cat\n/html /proc/page.html\nhistory\n"
     done = lensctl("shell", "-k", "2", input=lines)
     assert done.returncode == 3
-    assert "cannot use /nowhere/page.html" in done.stderr
+    assert "cannot use /proc/page.html" in done.stderr
     assert "1  a cat" in done.stdout
 
 
