@@ -3,9 +3,9 @@
     python benchmarks/near_duplicates.py [FOLDER...] [--hashes 100000 1000000] [--library LIBRARY]
 
 For every photo below the folders: the bits in which its hash differs after each edit. Between all
-pairs of photos: how many lie within each distance. Then the time to group random hashes of which a
-tenth has a near copy; and the time that `lensctl duplicates` takes for a library, the disk aside
-(large_library.py makes one). Memory is the peak of the process.
+pairs of photos: how many lie within each distance, and which are near. Then the time to group
+random hashes of which a tenth has a near copy; and the time that `lensctl duplicates` takes for a
+library, the disk aside (large_library.py makes one). Memory is the peak of the process.
 """
 
 import argparse
@@ -52,14 +52,16 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def photos(folders: list[Path]) -> list[Image.Image]:
+def photos(folders: list[Path], at_least: int) -> list[tuple[str, Image.Image]]:
+    """Path and picture, decoded as indexing decodes it: the hash depends on the size a little."""
     images = []
     for folder in folders:
         for entry in scan(os.fsencode(folder), ScanRules()):
             if not isinstance(entry, FoundPhoto):
                 continue
             try:
-                images.append(decode(entry.path, at_least=224).image)
+                image = decode(entry.path, at_least=at_least).image
+                images.append((os.fsdecode(entry.path), image))
             except PhotoError as error:
                 print(f"left out: {os.fsdecode(entry.path)}: {error.what}")
     return images
@@ -74,12 +76,14 @@ def report_edits(images: list[Image.Image], hashes: list[int]) -> None:
         print(f"{name:24s} {np.median(bits):6.0f} {np.quantile(bits, 0.9):5.0f} {share:9.1%}")
 
 
-def report_pairs(hashes: list[int]) -> None:
+def report_pairs(names: list[str], hashes: list[int]) -> None:
     values = np.array(hashes, dtype=np.uint64)
     first, second = np.triu_indices(len(values), 1)
     bits = np.bitwise_count(values[first] ^ values[second])
     print(f"pairs of photos: {len(bits)}; median distance {np.median(bits):.0f} bits")
     print("within bits: " + ", ".join(f"{n}: {np.sum(bits <= n)}" for n in (0, 2, 4, 6, 8, 10, 12)))
+    for pair in np.flatnonzero(bits <= MAX_DISTANCE):
+        print(f"  {bits[pair]} bits: {names[first[pair]]}, {names[second[pair]]}")
 
 
 def report_speed(count: int) -> None:
@@ -146,11 +150,13 @@ def main() -> None:
     parser.add_argument("--library", type=Path)
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
-    if images := photos(arguments.folders):
+    at_least = open_model(arguments.model).info.decoded_side
+    if found := photos(arguments.folders, at_least):
+        names, images = [name for name, _ in found], [image for _, image in found]
         hashes = [perceptual_hash(image) for image in images]
         print(f"{len(images)} photos")
         report_edits(images, hashes)
-        report_pairs(hashes)
+        report_pairs(names, hashes)
     if arguments.library:
         report_library(arguments.library, arguments.model)
     for count in arguments.hashes:

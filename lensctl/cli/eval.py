@@ -11,6 +11,7 @@ from lensctl.cli.options import DeviceOption, LibraryOption, PrecisionOption, Qu
 from lensctl.cli.terminal import note
 from lensctl.config import load_settings, user_folder
 from lensctl.errors import DataError, LensctlError, UsageError
+from lensctl.show.names import show_text
 
 if TYPE_CHECKING:
     from lensctl.models.interface import Model
@@ -182,9 +183,24 @@ def _score(
     from lensctl_training.benchmarks.run import run_benchmark, write_results
 
     report = run_benchmark(name, place, models, reading, options, folder)
+    lenses = {method.info.lens_fingerprint for method in report.methods}
+    if replaced := _other_models(folder, lenses):
+        note(f"replaced in {folder}: results of {replaced}; to keep each run's: --out DIR")
     for path in write_results(report, folder):
         note(f"wrote {path}")
     return table(report)
+
+
+def _other_models(folder: Path, lenses: set[str]) -> str:
+    """Names of the models in an earlier run's results that are not among those of these lenses."""
+    import json
+
+    try:
+        earlier = json.loads((folder / "results.json").read_text(encoding="utf-8"))["methods"]
+        found = {one["model"] for one in earlier if one["lens_fingerprint"] not in lenses}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return ", ".join(sorted(map(show_text, found)))
 
 
 def _places(names: tuple[str, ...], data: Path) -> dict[str, Path]:

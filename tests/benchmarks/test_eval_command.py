@@ -87,6 +87,14 @@ def _two_benchmarks(tmp_path: Path) -> list[object]:
     return ["all", "--data", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "-q"]
 
 
+def test_results_of_another_model_are_not_replaced_without_a_word(tmp_path: Path) -> None:
+    data = make_flickr30k(tmp_path / "data")
+    options = ("--data", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    told = [run("flickr30k", *options, "--model", name).stderr for name in ("one", "one", "two")]
+    assert ["replaced in" in text for text in told] == [False, False, True]
+    assert "results of one; to keep each run's: --out DIR" in told[2]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device")])
 def test_results_are_written_though_nothing_can_be_printed(
     error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
