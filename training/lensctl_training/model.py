@@ -195,7 +195,7 @@ def freeze_backbone(encoder: TripletEncoder) -> None:
 
 
 def export_model(encoder: TripletEncoder, folder: Path, facts: dict[str, Any]) -> Path:
-    """Write a model folder; `facts` are those of lensctl.models.folder.save_model_folder."""
+    """Write a model folder; `facts` are those of lensctl.models.write.save_model_folder."""
     from lensctl.models.write import save_model_folder
 
     model = encoder.model

@@ -126,7 +126,7 @@ class TextTower:
 def gelu(x: Floats) -> Floats:
     """x * Phi(x), with the error function to 1.5e-7 (Abramowitz and Stegun 7.1.26).
 
-    numpy has no error function, and scipy is a dependency of 100 MB for this one line.
+    numpy has no error function, and to import scipy for this one line would slow every query.
     """
     z = np.abs(x) * np.float32(1 / math.sqrt(2))
     t = 1 / (1 + np.float32(0.3275911) * z)
