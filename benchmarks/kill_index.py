@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lensctl.cli.opening import model_for
+from lensctl.cli.opening import session_of
+from lensctl.config import load_settings
 from lensctl.library.catalog import to_floats
 from lensctl.library.check import check
 from lensctl.library.library import Library
-from lensctl.library.session import open_session
 
 
 def make_photos(folder: Path, count: int, seed: int) -> None:
@@ -111,7 +111,7 @@ def contents(library: Library) -> dict[bytes, tuple[bytes, np.ndarray, np.ndarra
 def answers(library: Library, photos: Path, queries: int) -> list[list[bytes]]:
     """The top 20 of some queries: photos of the library, half of them with an instruction."""
     names = sorted(photos.iterdir())[:: max(1, len(list(photos.iterdir())) // queries)][:queries]
-    with open_session(library, model_for(library, "")) as session:
+    with session_of(load_settings(library=library.folder)) as session:
         return [
             [
                 match.facts.path
