@@ -92,25 +92,13 @@ def _lenses_of(catalog: "Catalog", model: str) -> list[int]:
             why=f"it has those of: {', '.join(catalog.models()) or 'no model'}",
             next_step="see them: lensctl status",
         )
-    if len(catalog.models()) == 1 or model == _name_in_use(catalog):
+    lenses = [lens_id for lens_id, _ in catalog.versions(model)]
+    if len(catalog.models()) == 1 or catalog.lens_in_use() in lenses:
         raise UsageError(
             f"{model} is the model that this library is searched with",
             next_step="index with another one first: lensctl index --model NAME",
         )
-    return [lens_id for lens_id, _ in catalog.versions(model)]
-
-
-def _name_in_use(catalog: "Catalog") -> str | None:
-    """The library's model; it may be remembered as a path."""
-    from lensctl.models.registry import open_model
-
-    used = catalog.fact("model")
-    if used is None or used in catalog.models():
-        return used
-    try:
-        return open_model(used).info.name
-    except LensctlError:
-        return Path(used).name
+    return lenses
 
 
 def _superseded(catalog: "Catalog") -> list[int]:
